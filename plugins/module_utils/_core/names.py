@@ -1,0 +1,56 @@
+# Copyright (c) 2026, the tandem.machines contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""The one name check. Every name from a playbook, an archive or a server passes it first."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import InvalidRequest
+
+# LXD's rule for instances (RFC 1123 label with a letter first); fullmatch, since '$' would let a newline pass.
+_LABEL = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+# Kernel: IFNAMSIZ is 16 with the NUL; '/' and white space are refused there, '.' confuses sysctl paths.
+_INTERFACE = re.compile(r"[a-z][a-z0-9_-]{0,13}[a-z0-9]|[a-z]", re.ASCII)
+# Image aliases carry a distribution and a release: debian/12.
+_ALIAS = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62})(?:/[a-z0-9][a-z0-9._-]{0,62}){0,3}", re.ASCII)
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+def require_name(what: str, name: object) -> str:
+    """Return name if it is 1 to 63 of a-z, 0-9 and '-', a letter first, no '-' last; else InvalidRequest."""
+    if isinstance(name, str) and _LABEL.fullmatch(name):
+        return name
+    raise InvalidRequest(
+        f"{what} name {_shown(name)} is not valid: use 1 to 63 of a-z, 0-9 and '-', a letter first, no '-' last"
+    )
+
+
+def require_interface(what: str, name: object) -> str:
+    """Return name if the kernel takes it as an interface name and it is safe in paths; else InvalidRequest."""
+    if isinstance(name, str) and _INTERFACE.fullmatch(name):
+        return name
+    raise InvalidRequest(
+        f"{what} name {_shown(name)} is not valid: use 1 to 15 of a-z, 0-9, '-' and '_', a letter first"
+    )
+
+
+def require_alias(name: object) -> str:
+    """Return name if it is an image alias such as debian/12; else InvalidRequest."""
+    if isinstance(name, str) and _ALIAS.fullmatch(name) and ".." not in name:
+        return name
+    raise InvalidRequest(
+        f"image name {_shown(name)} is not valid: use a-z, 0-9, '.', '_', '-' and up to three '/', such as debian/12"
+    )
+
+
+def is_fingerprint(name: str) -> bool:
+    """Whether name is a whole image fingerprint (64 lower-case hexadecimal digits)."""
+    return _FINGERPRINT.fullmatch(name) is not None
+
+
+def _shown(name: object) -> str:
+    text = ascii(name)
+    return text if len(text) <= 80 else text[:77] + "..."

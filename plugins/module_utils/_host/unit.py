@@ -1,0 +1,96 @@
+# Copyright (c) 2026, the tandem.machines contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""What a supervisor runs, and its rendering as a systemd unit file. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .._core.errors import InvalidRequest
+
+Argv = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A main process with the commands around it.
+
+    command is the main process (empty: the unit is only its setup and teardown). With forks it
+    daemonizes itself and is ready when the started process exits. setup runs before and teardown
+    after it at boot and shutdown, failures ignored: each must be harmless when already done.
+    after names other units, such as tandem-network@tdbr0. log is a file for stdout and stderr.
+    """
+
+    kind: str
+    name: str
+    description: str
+    command: Argv = ()
+    forks: bool = False
+    setup: tuple[Argv, ...] = ()
+    teardown: tuple[Argv, ...] = ()
+    after: tuple[str, ...] = ()
+    autostart: bool = True
+    stop_timeout_seconds: int = 30
+    stop_command: Argv = ()
+    log: str | None = None
+
+    @property
+    def unit_name(self) -> str:
+        return f"tandem-{self.kind}@{self.name}"
+
+
+def render_unit(unit: Unit) -> str:
+    """The unit as a systemd service file."""
+    return "\n".join(_lines(unit)) + "\n"
+
+
+def _lines(unit: Unit) -> Iterator[str]:
+    yield "# Written by the Ansible collection tandem.machines; the next task overwrites it."
+    yield "[Unit]"
+    yield f"Description={_text(unit.description)}"
+    for name in unit.after:
+        yield f"Wants={name}.service"
+        yield f"After={name}.service"
+    yield ""
+    yield "[Service]"
+    yield f"Type={_service_type(unit)}"
+    if not unit.command:
+        yield "RemainAfterExit=yes"
+    yield "Delegate=yes"
+    yield "KillMode=mixed"
+    yield f"TimeoutStopSec={unit.stop_timeout_seconds}"
+    for argv in unit.setup:
+        yield f"ExecStartPre=-{_command(argv)}"
+    yield f"ExecStart={_command(unit.command or ('/bin/true',))}"
+    if unit.stop_command:
+        yield f"ExecStop=-{_command(unit.stop_command)}"
+    for argv in unit.teardown:
+        yield f"ExecStopPost=-{_command(argv)}"
+    yield ""
+    yield "[Install]"
+    yield "WantedBy=multi-user.target"
+
+
+def _service_type(unit: Unit) -> str:
+    if not unit.command:
+        return "oneshot"
+    return "forking" if unit.forks else "exec"
+
+
+def _command(argv: Argv) -> str:
+    return " ".join(_word(word) for word in argv)
+
+
+def _word(word: str) -> str:
+    """One argument in systemd.syntax(7) quoting; specifiers and variables are escaped, not expanded."""
+    escaped = _text(word).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"'
+
+
+def _text(text: str) -> str:
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise InvalidRequest(f"{text!r} has a control character: it cannot be written to a unit file")
+    return text

@@ -1,0 +1,101 @@
+# Copyright (c) 2026, the tandem.machines contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""The Ansible edge: argument specs, results and failures. Nothing below this layer knows AnsibleModule."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.respawn import has_respawned, respawn_module
+
+from .._core.errors import EngineError, InvalidRequest, WrongInterpreter
+from .._core.options import OptionTable
+from .._core.resource import Resource
+from .._host.distribution import DISTRIBUTION_PYTHON
+from .._host.paths import DEFAULT_ROOT, Paths
+from .converge import converge
+
+Params = Mapping[str, Any]
+
+HOST_ARGUMENTS: dict[str, Any] = {
+    "root": {"type": "path", "default": DEFAULT_ROOT},
+    "lock_timeout": {"type": "float", "default": 300.0},
+}
+
+
+def shorthand_arguments(table: OptionTable) -> dict[str, Any]:
+    """Module options for the shorthands of a table; raw, since the table's own types parse them."""
+    return {option.shorthand: {"type": "raw"} for option in table if option.shorthand is not None}
+
+
+def run_resource(
+    arguments: Mapping[str, Any], build: Callable[[Params, Paths], Resource[Any]], **constraints: Any
+) -> None:
+    """main() of a module that manages one object: build makes it from the parameters."""
+
+    def act(module: AnsibleModule, paths: Paths) -> dict[str, Any]:
+        resource = build(module.params, paths)
+        outcome = converge(resource, paths, module.params["lock_timeout"], module.check_mode)
+        for warning in outcome.plan.warnings:
+            module.warn(warning)
+        return outcome.result(resource.noun, resource.name)
+
+    _run(arguments, act, constraints)
+
+
+def run_info(
+    arguments: Mapping[str, Any], gather: Callable[[Params, Paths], dict[str, Any]], **constraints: Any
+) -> None:
+    """main() of a module that only reads: gather returns what it found."""
+
+    def act(module: AnsibleModule, paths: Paths) -> dict[str, Any]:
+        return {"changed": False, **gather(module.params, paths)}
+
+    _run(arguments, act, constraints)
+
+
+def run_action(
+    arguments: Mapping[str, Any], perform: Callable[[Params, Paths, bool], dict[str, Any]], **constraints: Any
+) -> None:
+    """main() of a module that performs an act, such as exec: perform is told whether it may only predict."""
+
+    def act(module: AnsibleModule, paths: Paths) -> dict[str, Any]:
+        return perform(module.params, paths, module.check_mode)
+
+    _run(arguments, act, constraints)
+
+
+def _run(
+    arguments: Mapping[str, Any],
+    act: Callable[[AnsibleModule, Paths], dict[str, Any]],
+    constraints: Mapping[str, Any],
+) -> None:
+    os.umask(0o077)
+    module = AnsibleModule({**HOST_ARGUMENTS, **arguments}, supports_check_mode=True, **constraints)
+    try:
+        result = act(module, _paths(module.params))
+    except WrongInterpreter as error:
+        if has_respawned():
+            module.fail_json(msg=str(error))
+        respawn_module(DISTRIBUTION_PYTHON)
+    except EngineError as error:
+        module.fail_json(msg=str(error))
+    except PermissionError as error:
+        module.fail_json(msg=f"{error.strerror}: {error.filename}; this module needs root: set become: true")
+    except OSError as error:
+        module.fail_json(msg=f"{error.strerror or error}: {error.filename or 'the host'}")
+    else:
+        module.exit_json(**result)
+
+
+def _paths(params: Params) -> Paths:
+    root = params["root"]
+    if not root.startswith("/") or os.path.normpath(root) != root or root == "/":
+        raise InvalidRequest(f"root {root!r} is not an absolute directory path below /")
+    return Paths(Path(root))
