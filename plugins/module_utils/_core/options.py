@@ -91,6 +91,12 @@ class OptionTable:
             raise InvalidRequest(f"{where}: {self.noun} options must be a mapping of option to value")
         return {str(key): self._parse_one(key, value, where, kind) for key, value in given.items()}
 
+    def require_meaning(self, key: str, where: str, kind: InstanceType) -> None:
+        """InvalidRequest, with the reason, if the option means nothing for that type of instance."""
+        option = self.require(key, where)
+        if option.apply_for(kind) is NONE:
+            raise InvalidRequest(f"{where}: {self.noun} option {key} is not for a {kind.value}: {option.why_not}")
+
     def render(self, config: Config) -> dict[str, str]:
         """The mapping of strings that records hold and modules return, as lxc config show prints it."""
         return {key: self.require(key, "record").type.render(value) for key, value in sorted(config.items())}
@@ -102,8 +108,8 @@ class OptionTable:
 
     def _parse_one(self, key: object, value: object, where: str, kind: InstanceType | None) -> Any:
         option = self.require(key, where)
-        if kind is not None and option.apply_for(kind) is NONE:
-            raise InvalidRequest(f"{where}: {self.noun} option {key} is not for a {kind.value}: {option.why_not}")
+        if kind is not None:
+            self.require_meaning(str(key), where, kind)
         if value is None:
             return None
         try:

@@ -13,10 +13,12 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +136,38 @@ def run(
     if check and result.status != 0:
         raise CommandFailed(command, result.status, result.error_text)
     return result
+
+
+@contextmanager
+def events(argv: Sequence[str]) -> Iterator[Callable[[float], bool]]:
+    """Run a program that prints a line for each event, such as ip monitor, as long as the block lasts.
+
+    Gives a function that blocks until something was printed or the given seconds have passed; whether
+    something was.
+    """
+    command = [require_tool(argv[0]), *argv[1:]]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=dict(ENVIRONMENT),
+        cwd="/",
+        start_new_session=True,
+        preexec_fn=_child_setup(None),
+    )
+    assert process.stdout is not None
+    output = process.stdout
+
+    def wait(seconds: float) -> bool:
+        ready, _, _ = select.select([output], [], [], max(seconds, 0))
+        return bool(ready) and bool(os.read(output.fileno(), 65536))
+
+    try:
+        yield wait
+    finally:
+        _kill_group(process)
+        output.close()
 
 
 def _child_setup(prepare: Callable[[], None] | None) -> Callable[[], None]:

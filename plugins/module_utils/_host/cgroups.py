@@ -1,0 +1,62 @@
+# Copyright (c) 2026, the tandem.machines contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""Which control group layout this host has, and groups of our own in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from .._core.errors import Conflict
+
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+@lru_cache(maxsize=1)
+def cgroup_version() -> int:
+    """2 where the unified hierarchy carries the controllers, 1 otherwise (also hybrid)."""
+    return 2 if (CGROUP_ROOT / "cgroup.controllers").exists() else 1
+
+
+def read_item(relative: str, item: str) -> str:
+    """Content of the control file ITEM (such as memory.max) of group RELATIVE, stripped; empty without it."""
+    try:
+        return _item_path(relative, item).read_text().strip()
+    except OSError:
+        return ""
+
+
+def write_item(relative: str, item: str, value: str) -> None:
+    """Set a control file; Conflict with the kernel's reason if it refuses the value."""
+    try:
+        _item_path(relative, item).write_text(value)
+    except OSError as error:
+        raise Conflict(f"control group {relative}: {item} cannot be set to {value}: {error.strerror}") from None
+
+
+def _item_path(relative: str, item: str) -> Path:
+    if cgroup_version() == 2:
+        return CGROUP_ROOT / relative / item
+    return CGROUP_ROOT / item.partition(".")[0] / relative / item
+
+
+def find_groups(relative: str) -> list[Path]:
+    """Every directory RELATIVE below the mounted hierarchies, deepest first."""
+    bases = [CGROUP_ROOT] if cgroup_version() == 2 else [path for path in CGROUP_ROOT.iterdir() if path.is_dir()]
+    found: list[Path] = []
+    for base in bases:
+        top = base / relative
+        if top.is_dir() and not top.is_symlink():
+            found += [Path(directory) for directory, _, _ in os.walk(top, topdown=False)]
+    return found
+
+
+def remove_groups(relative: str) -> None:
+    """Remove the empty groups RELATIVE and below from all hierarchies; a group in use is left alone."""
+    for path in find_groups(relative):
+        with contextlib.suppress(OSError):
+            path.rmdir()

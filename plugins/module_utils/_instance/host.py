@@ -1,0 +1,311 @@
+# Copyright (c) 2026, the tandem.machines contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""The host as instance steps see it: records, volumes, native files and guests, behind idempotent verbs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from .._core.errors import Conflict, NotSupported, TimedOut
+from .._core.kinds import InstanceType, Work
+from .._host.files import sync_directory
+from .._host.ids import next_container_base, next_machine_id
+from .._host.locks import Lock, hold
+from .._host.paths import Paths
+from .._host.supervisor import open_supervisor
+from .._image.store import open_store
+from .._network.leases import find_lease
+from .._storage.pool import Pool, open_pool, pool_names
+from .driver import InstanceDriver
+from .lxc.driver import LxcDriver
+from .model import (
+    Address,
+    Boot,
+    Device,
+    DiskDefinition,
+    InstanceDefinition,
+    NicDefinition,
+    Profile,
+    Record,
+    Surroundings,
+)
+from .qemu.driver import QemuDriver
+from .store import all_records, read_record, write_record
+
+DRIVERS = {InstanceType.CONTAINER: LxcDriver, InstanceType.VIRTUAL_MACHINE: QemuDriver}
+_PAGE_BYTES = 4096
+_ALLOCATION_SECONDS = 60
+
+
+class Host:
+    """InstanceHost on this machine. Verbs take names and read the record, so that a plan carries no copies."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self.supervisor = open_supervisor(paths)
+        self.images = open_store(paths)
+
+    def driver(self, record: Record) -> InstanceDriver:
+        return DRIVERS[record.type](self.paths, self.supervisor)
+
+    def pool(self, name: str) -> Pool:
+        return open_pool(self.paths, name)
+
+    def require(self, name: str) -> Record:
+        record = read_record(self.paths, name)
+        if record is None:
+            raise Conflict(f"instance {name} does not exist (any more)")
+        return record
+
+    def definition(self, record: Record) -> InstanceDefinition:
+        """Everything a driver renders from, resolved on this host."""
+        directory = self.paths.instance(record.name)
+        backing, boot = "", Boot()
+        if record.is_container:
+            root = self.paths.pool(record.pool) / "volumes" / "containers" / record.name / "rootfs"
+        else:
+            root = self.paths.pool(record.pool) / "volumes" / "virtual-machines" / record.name / "root.qcow2"
+            files = self.images.disk_files(record.image)
+            backing = str(files.disk)
+            boot = Boot(files.kernel and str(files.kernel), files.initrd and str(files.initrd), files.command_line)
+        return InstanceDefinition(
+            record=record,
+            directory=str(directory),
+            run_directory=str(self.paths.instance_run(record.name)),
+            root=str(root),
+            backing=backing,
+            boot=boot,
+            nics=tuple(
+                nic_definition(record, name, index, device) for index, (name, device) in enumerate(record.nics())
+            ),
+            disks=tuple(self._disk(record, name, device) for name, device in sorted(record.expanded_devices.items())
+                        if device.type == "disk" and not device.is_root),
+            memory_bytes=_memory_bytes(record.get("limits.memory")),
+        )  # fmt: skip
+
+    def allocate(self, record: Record) -> None:
+        """Choose what is kept for life and write the record, with nobody else choosing meanwhile."""
+        with hold(self.paths, [Lock("allocation")], _ALLOCATION_SECONDS):
+            others = [other for other in all_records(self.paths) if other.name != record.name]
+            chosen = _choose_identity(record, others)
+            fingerprint = self.images.require(record.image_name).fingerprint
+            write_record(self.paths, replace(chosen, image=fingerprint))
+
+    def write_record(self, record: Record) -> None:
+        write_record(self.paths, record)
+
+    def mark(self, name: str, work: Work | None) -> None:
+        record = self.require(name)
+        if record.work is not work:
+            write_record(self.paths, record.with_work(work))
+
+    def create_volume(self, name: str) -> None:
+        record = self.require(name)
+        pool = self.pool(record.pool)
+        if record.is_container:
+            self._ensure_image_volume(pool, record.image)
+            owner = 0 if record.get("security.privileged") else int(record.volatile["idmap.base"])
+            pool.create_container(name, record.image, owner, record.root.options.get("size"))
+            return
+        self.images.ensure_disk(record.image)
+        pool.create_vm(name)
+        self.driver(record).create_disk(self.definition(record), record.root.options.get("size"))
+
+    def grow_root(self, name: str) -> None:
+        record = self.require(name)
+        size_bytes = record.root.options.get("size")
+        if record.is_container:
+            self.pool(record.pool).resize_container(name, size_bytes)
+        elif size_bytes is not None:
+            self.driver(record).grow_disk(self.definition(record), size_bytes)
+
+    def define(self, name: str) -> None:
+        record = self.require(name)
+        definition = self.definition(record)
+        driver = self.driver(record)
+        driver.define(definition)
+        self.supervisor.install(driver.unit(definition))
+
+    def set_live(self, name: str, keys: tuple[str, ...]) -> None:
+        record = self.require(name)
+        self.driver(record).set_live(self.definition(record), keys)
+
+    def start(self, name: str) -> None:
+        record = self.require(name)
+        self.pool(record.pool)
+        self._require_bridges(record)
+        definition = self.definition(record)
+        if not record.is_container:
+            self.grow_root(name)
+        self.driver(record).start(definition)
+
+    def stop(self, name: str, timeout_seconds: float, force: bool) -> None:
+        record = self.require(name)
+        driver = self.driver(record)
+        try:
+            driver.stop(self.definition(record), timeout_seconds)
+        except TimedOut as error:
+            if not force:
+                raise TimedOut(
+                    f"{record.type.value} {name} to shut down (raise stop_timeout, or set force_stop: true)",
+                    timeout_seconds,
+                    str(error).rpartition("last seen: ")[2],
+                ) from None
+            driver.kill(self.definition(record))
+
+    def kill(self, name: str) -> None:
+        record = self.require(name)
+        self.driver(record).kill(self.definition(record))
+
+    def freeze(self, name: str) -> None:
+        record = self.require(name)
+        self.driver(record).freeze(self.definition(record))
+
+    def thaw(self, name: str) -> None:
+        record = self.require(name)
+        self.driver(record).thaw(self.definition(record))
+
+    def remove(self, name: str) -> None:
+        """Delete everything derived from the record, the record last."""
+        record = self.require(name)
+        if record.work is not Work.DELETE:
+            write_record(self.paths, record.with_work(Work.DELETE))
+        definition = self.definition(record)
+        driver = self.driver(record)
+        driver.kill(definition)
+        driver.clean(definition)
+        self.supervisor.remove(driver.unit(definition))
+        self._remove_volume(record)
+        directory = self.paths.instance(name)
+        for path in directory.iterdir():
+            if path.name != "instance.json":
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        (directory / "instance.json").unlink()
+        directory.rmdir()
+        sync_directory(self.paths.instances)
+
+    def observe_surroundings(self, profiles: Mapping[str, Profile], image_name: str | None) -> Surroundings:
+        """What a creation depends on."""
+        image = self.images.find(image_name) if image_name is not None else None
+        types = frozenset(InstanceType)
+        if image is not None:
+            can = {InstanceType.CONTAINER: image.has_root, InstanceType.VIRTUAL_MACHINE: image.can_boot}
+            types = frozenset(kind for kind in InstanceType if can[kind])
+        return Surroundings(
+            profiles=profiles,
+            fingerprint=image.fingerprint if image is not None else None,
+            is_image_ready=False,
+            image_types=types,
+            pools=frozenset(pool_names(self.paths)),
+            bridges=frozenset(path.parent.name for path in Path("/sys/class/net").glob("*/bridge")),
+        )
+
+    def known_addresses(self, record: Record) -> tuple[Address, ...]:
+        """Addresses that can be had without asking the guest: a container's own, a VM's leases."""
+        definition = self.definition(record)
+        if record.is_container:
+            return self.driver(record).addresses(definition)
+        found = []
+        for nic in definition.nics:
+            address = find_lease(self.paths, nic.bridge, nic.hwaddr)
+            if address is not None:
+                found.append(Address(nic.device, "inet", address, 32, "global", nic.hwaddr))
+        return tuple(found)
+
+    def has_volume(self, record: Record) -> bool:
+        pool = self.pool(record.pool)
+        return pool.has_container(record.name) if record.is_container else pool.has_vm(record.name)
+
+    def _remove_volume(self, record: Record) -> None:
+        # Without its pool there is nothing to remove the volume from.
+        if not (self.paths.pool(record.pool) / "pool.json").exists():
+            return
+        pool = self.pool(record.pool)
+        if record.is_container:
+            pool.remove_container(record.name)
+        else:
+            pool.remove_vm(record.name)
+
+    def _ensure_image_volume(self, pool: Pool, fingerprint: str) -> None:
+        if pool.has_image(fingerprint):
+            return
+        directory = pool.begin_image(fingerprint)
+        self.images.unpack_root(fingerprint, directory / "rootfs")
+        pool.finish_image(fingerprint)
+
+    def _require_bridges(self, record: Record) -> None:
+        for name, nic in record.nics():
+            bridge = nic.options.get("network") or nic.options.get("parent")
+            if not Path(f"/sys/class/net/{bridge}/bridge").is_dir():
+                raise Conflict(
+                    f"instance {record.name}: device {name}: network {bridge} does not exist or is down: "
+                    "create it with tandem.machines.network"
+                )
+
+    def _disk(self, record: Record, name: str, device: Device) -> DiskDefinition:
+        pool_name = device.options.get("pool")
+        source = device.options["source"]
+        if not record.is_container:
+            raise NotSupported(
+                f"instance {record.name}: device {name}: a virtual machine cannot have a host directory or a volume yet"
+            )
+        if pool_name is not None:
+            source = str(self.pool(pool_name).volume_path(source))
+        elif not os.path.isdir(source):
+            raise Conflict(f"instance {record.name}: device {name}: {source} is not a directory of this host")
+        return DiskDefinition(
+            device=name,
+            source=source,
+            path=device.options["path"],
+            is_readonly=device.get("readonly"),
+            is_shifted=pool_name is not None or device.get("shift"),
+        )
+
+
+def derived_id(record: Record, device: str) -> str:
+    """Hexadecimal digits that only this device of this instance has."""
+    return hashlib.sha256(f"{record.uuid}/{device}".encode()).hexdigest()
+
+
+def nic_definition(record: Record, name: str, index: int, device: Device) -> NicDefinition:
+    """An interface with everything derived: host name tv + 10 digits (15 bytes at most), MAC in LXD's 00:16:3e."""
+    digits = derived_id(record, name)
+    return NicDefinition(
+        device=name,
+        bridge=device.options.get("network") or device.options["parent"],
+        host_name=f"tv{digits[:10]}",
+        hwaddr=device.options.get("hwaddr") or f"00:16:3e:{digits[10:12]}:{digits[12:14]}:{digits[14:16]}",
+        guest_name=device.options.get("name") or f"eth{index}",
+        mtu=device.options.get("mtu"),
+    )
+
+
+def _choose_identity(record: Record, others: list[Record]) -> Record:
+    """record with a uuid, its creation time and the ids its type needs."""
+    chosen = replace(record, uuid=str(uuid.uuid4()), created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    if record.is_container:
+        used = {int(other.volatile["idmap.base"]) for other in others if "idmap.base" in other.volatile}
+        volatile = {"idmap.base": str(next_container_base(used))}
+    else:
+        used = {int(other.volatile["qemu.uid"]) for other in others if "qemu.uid" in other.volatile}
+        volatile = {"qemu.uid": str(next_machine_id(used))}
+    return replace(chosen, volatile=volatile)
+
+
+def _memory_bytes(limit: int | str | None) -> int | None:
+    """A memory limit in whole pages; a percentage is of the host's memory."""
+    if limit is None:
+        return None
+    if isinstance(limit, str):
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        limit = total * int(limit.rstrip("%")) // 100
+    return limit // _PAGE_BYTES * _PAGE_BYTES

@@ -1,0 +1,193 @@
+# Copyright (c) 2026, the tandem.machines contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""The liblxc configuration of a container, rendered from its definition. Pure: no I/O.
+
+This serializer is the only writer of liblxc configuration; it refuses control characters.
+Keys follow lxc.container.conf(5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ..._core.errors import InvalidRequest
+from ..._core.values import Cpus
+from ..model import DiskDefinition, InstanceDefinition, NicDefinition
+
+ID_RANGE = 65536
+# What an unprivileged guest could not use anyway, denied as a second wall (lxc's common.seccomp and more).
+DENIED_CALLS = (
+    "reject_force_umount",
+    "[all]",
+    "kexec_load errno 38",
+    "kexec_file_load errno 38",
+    "open_by_handle_at errno 38",
+    "init_module errno 38",
+    "finit_module errno 38",
+    "delete_module errno 38",
+    "swapon errno 38",
+    "swapoff errno 38",
+    "acct errno 38",
+)
+_DEVICES = (
+    "b *:* m", "c *:* m", "c 136:* rwm", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm",
+    "c 5:0 rwm", "c 5:1 rwm", "c 5:2 rwm", "c 10:200 rwm", "c 10:229 rwm",
+)  # fmt: skip
+_PRIVILEGED_DROPS = "sys_time sys_module sys_rawio mac_admin mac_override"
+_CONSOLE_BYTES = "1MB"
+
+
+@dataclass(frozen=True)
+class ContainerHost:
+    """What the host offers: control group version 1 or 2, AppArmor, devices to pass in, number of CPUs."""
+
+    cgroup_version: int
+    has_apparmor: bool
+    online_cpus: tuple[int, ...]
+    passed_devices: tuple[str, ...] = ()
+
+    @property
+    def cgroup_prefix(self) -> str:
+        return "lxc.cgroup2" if self.cgroup_version == 2 else "lxc.cgroup"
+
+
+def cgroup_key(name: str, version: int) -> str:
+    """The control file of a limit in the given control group version."""
+    files = {"memory": ("memory.limit_in_bytes", "memory.max"), "cpus": ("cpuset.cpus",) * 2, "pids": ("pids.max",) * 2}
+    return files[name][version - 1]
+
+
+def choose_cpus(name: str, cpus: Cpus, online: tuple[int, ...]) -> tuple[int, ...]:
+    """The host CPUs for a limit: the pinned ones, or count of them starting at a place that depends on
+    the instance's name, so that instances spread. Always the same answer for the same host."""
+    if cpus.pinned:
+        return cpus.pinned
+    count = min(cpus.count, len(online))
+    start = sum(name.encode()) % len(online)
+    return tuple(sorted((online * 2)[start : start + count]))
+
+
+def limits(definition: InstanceDefinition, host: ContainerHost) -> dict[str, str]:
+    """Control file -> value for every limit of the container; files without a limit are left out."""
+    record = definition.record
+    values = {cgroup_key("pids", host.cgroup_version): str(record.get("limits.processes"))}
+    if definition.memory_bytes is not None:
+        values[cgroup_key("memory", host.cgroup_version)] = str(definition.memory_bytes)
+    cpus = record.get("limits.cpu")
+    if cpus is not None:
+        chosen = choose_cpus(record.name, cpus, host.online_cpus)
+        values[cgroup_key("cpus", host.cgroup_version)] = ",".join(map(str, chosen))
+    return values
+
+
+def render_seccomp() -> str:
+    """The system call filter in liblxc's version 2 format."""
+    return "\n".join(("2", "denylist", *DENIED_CALLS)) + "\n"
+
+
+def render_config(definition: InstanceDefinition, host: ContainerHost) -> str:
+    """The whole configuration file; InvalidRequest if a value cannot be written in its format."""
+    lines = []
+    for key, value in _entries(definition, host):
+        if any(ord(character) < 32 or ord(character) in (127, 0x85, 0x2028, 0x2029) for character in value):
+            raise InvalidRequest(f"instance {definition.name}: {key} {value!r} has a control character")
+        lines.append(f"{key} = {value}")
+    return "\n".join(lines) + "\n"
+
+
+def _entries(definition: InstanceDefinition, host: ContainerHost) -> Iterator[tuple[str, str]]:
+    yield from _base(definition)
+    yield from _confinement(definition, host)
+    yield from _control_groups(definition, host)
+    for path in host.passed_devices:
+        yield "lxc.mount.entry", f"{path} {path[1:]} none bind,create=file,optional 0 0"
+    for index, nic in enumerate(definition.nics):
+        yield from _nic(index, nic)
+    for disk in definition.disks:
+        yield "lxc.mount.entry", _mount_entry(disk, bool(definition.record.get("security.privileged")))
+    yield from _environment(definition.record.expanded_config)
+
+
+def _base(definition: InstanceDefinition) -> Iterator[tuple[str, str]]:
+    yield "lxc.uts.name", definition.name
+    yield "lxc.rootfs.path", f"dir:{definition.root}"
+    # liblxc must never delete a root file system: volumes are ours.
+    yield "lxc.rootfs.managed", "0"
+    yield "lxc.tty.max", "0"
+    yield "lxc.pty.max", "1024"
+    yield "lxc.console.buffer.size", _CONSOLE_BYTES
+    yield "lxc.console.size", _CONSOLE_BYTES
+    yield "lxc.console.logfile", f"{definition.directory}/console.log"
+    yield "lxc.log.file", f"{definition.directory}/lxc.log"
+    yield "lxc.log.level", "WARN"
+    # systemd's clean halt; its SIGPWR default needs a sigpwr.target that images lack.
+    yield "lxc.signal.halt", "SIGRTMIN+3"
+
+
+def _confinement(definition: InstanceDefinition, host: ContainerHost) -> Iterator[tuple[str, str]]:
+    record = definition.record
+    if record.get("security.privileged"):
+        yield "lxc.mount.auto", "proc:mixed sys:mixed cgroup:mixed"
+        yield "lxc.cap.drop", _PRIVILEGED_DROPS
+    else:
+        base = record.volatile["idmap.base"]
+        yield "lxc.idmap", f"u 0 {base} {ID_RANGE}"
+        yield "lxc.idmap", f"g 0 {base} {ID_RANGE}"
+        yield "lxc.rootfs.options", "idmap=container"
+        yield "lxc.mount.auto", "proc:rw sys:rw cgroup:rw:force"
+    yield "lxc.apparmor.profile", "generated" if host.has_apparmor else "unconfined"
+    if record.get("security.nesting"):
+        if host.has_apparmor:
+            yield "lxc.apparmor.allow_nesting", "1"
+        yield "lxc.mount.entry", "proc dev/.lxc/proc proc create=dir,optional 0 0"
+        yield "lxc.mount.entry", "sys dev/.lxc/sys sysfs create=dir,optional 0 0"
+    yield "lxc.seccomp.profile", f"{definition.directory}/seccomp"
+    if record.get("security.nesting"):
+        yield "lxc.seccomp.allow_nesting", "1"
+
+
+def _control_groups(definition: InstanceDefinition, host: ContainerHost) -> Iterator[tuple[str, str]]:
+    # Limits sit in a parent of the container's own group, where its root cannot raise them.
+    yield "lxc.cgroup.dir.monitor", f"{definition.cgroup}/monitor"
+    yield "lxc.cgroup.dir.container", f"{definition.cgroup}/container"
+    yield "lxc.cgroup.dir.container.inner", "ns"
+    yield f"{host.cgroup_prefix}.devices.deny", "a"
+    for rule in _DEVICES:
+        yield f"{host.cgroup_prefix}.devices.allow", rule
+    for key, value in sorted(limits(definition, host).items()):
+        yield f"{host.cgroup_prefix}.{key}", value
+
+
+def _nic(index: int, nic: NicDefinition) -> Iterator[tuple[str, str]]:
+    prefix = f"lxc.net.{index}"
+    yield f"{prefix}.type", "veth"
+    yield f"{prefix}.link", nic.bridge
+    yield f"{prefix}.veth.pair", nic.host_name
+    yield f"{prefix}.name", nic.guest_name
+    yield f"{prefix}.hwaddr", nic.hwaddr
+    yield f"{prefix}.flags", "up"
+    if nic.mtu is not None:
+        yield f"{prefix}.mtu", str(nic.mtu)
+
+
+def _mount_entry(disk: DiskDefinition, is_privileged: bool) -> str:
+    options = ["bind", "create=dir"]
+    if disk.is_readonly:
+        options.append("ro")
+    if disk.is_shifted and not is_privileged:
+        options.append("idmap=container")
+    return f"{_escape(disk.source)} {_escape(disk.path.lstrip('/'))} none {','.join(options)} 0 0"
+
+
+def _escape(path: str) -> str:
+    """fstab(5) escapes: blanks and backslashes as octal."""
+    return path.replace("\\", "\\134").replace(" ", "\\040").replace("#", "\\043")
+
+
+def _environment(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    for key, value in sorted(config.items()):
+        if key.startswith("environment."):
+            yield "lxc.environment", f"{key[len('environment.') :]}={value}"

@@ -1,0 +1,168 @@
+# Copyright (c) 2026, the tandem.machines contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""Instances for the Ansible edge: from parameters to what is wanted, from the host to what is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from .._core.errors import InvalidRequest
+from .._core.kinds import InstanceType, Power, State, Work
+from .._core.names import require_name
+from .._core.options import take_shorthands
+from .._core.plan import Plan
+from .._host.paths import Paths
+from .._spec.instance import INSTANCE
+from .host import Host
+from .model import Current, Desired, Record, Surroundings
+from .plan import DEFAULT_PROFILE, plan_instance, target_power, wanted_record, where
+from .show import show_current, show_record
+from .steps import InstanceHost, Remove
+from .store import read_profiles, read_record
+from .wait import require_conditions, wait_for
+
+_UNSET = Record("", "", InstanceType.CONTAINER, "", "", "")
+
+
+def build_instance(params: Mapping[str, Any], paths: Paths) -> InstanceResource:
+    """The resource a task describes; InvalidRequest for what can be seen from the parameters alone."""
+    name = require_name("instance", params["name"])
+    place = where(name)
+    config = take_shorthands(INSTANCE, params, params["config"] or {}, place)
+    kind = InstanceType(params["type"]) if params["type"] else None
+    if not isinstance(params["devices"] or {}, Mapping):
+        raise InvalidRequest(f"{place}: devices must be a mapping of device name to options")
+    desired = Desired(
+        name=name,
+        state=State(params["state"]),
+        type=kind,
+        image=params["image"],
+        profiles=_profiles(params["profiles"]),
+        description=params["description"],
+        config=INSTANCE.parse(config, place, kind),
+        replace_config=params["config_mode"] == "replace",
+        devices=params["devices"] or {},
+        replace_devices=params["devices_mode"] == "replace",
+        recreate=params["recreate"],
+        when_restart_needed=params["when_restart_needed"],
+        stop_timeout_seconds=params["stop_timeout"],
+        force_stop=params["force_stop"],
+    )
+    conditions = require_conditions(params["wait_for"] or (), place)
+    if conditions and desired.state not in (State.STARTED, State.RESTARTED):
+        raise InvalidRequest(f"{place}: wait_for needs state started or restarted, not {desired.state.value}")
+    return InstanceResource(desired, Host(paths), conditions, params["wait_timeout"])
+
+
+def _profiles(given: list[str] | None) -> tuple[str, ...] | None:
+    return None if given is None else tuple(require_name("profile", name) for name in given)
+
+
+class InstanceResource:
+    """One desired instance; see _core/resource.py."""
+
+    noun = "instance"
+
+    def __init__(self, desired: Desired, host: Host, conditions: tuple[str, ...], wait_timeout_seconds: float) -> None:
+        self.desired = desired
+        self.name = desired.name
+        self.host = host
+        self._conditions = conditions
+        self._wait_timeout_seconds = wait_timeout_seconds
+        self._around = Surroundings()
+
+    @property
+    def locks(self) -> tuple[tuple[str, str, bool], ...]:
+        """The host shared, against the removal of pools, images and networks we build on."""
+        locks = [("host", "all", True), ("instance", self.name, False)]
+        if self._around.fingerprint is not None and not self._around.is_image_ready:
+            locks.append(("image", self._around.fingerprint, False))
+        return tuple(locks)
+
+    def observe(self) -> Current:
+        current = observe_instance(self.host, self.name)
+        self._around = self._observe_surroundings(current.record)
+        return current
+
+    def is_busy(self, current: Current) -> bool:
+        return current.record is not None and current.record.work is not None
+
+    def plan(self, current: Current) -> Plan[InstanceHost]:
+        return plan_instance(self.desired, current, self._around)
+
+    def plan_again(self, current: Current) -> Plan[InstanceHost]:
+        settled = State.STARTED if self.desired.state is State.RESTARTED else self.desired.state
+        return plan_instance(replace(self.desired, state=settled, recreate="never"), current, self._around)
+
+    def plan_undo(self, current: Current) -> Plan[InstanceHost]:
+        if current.record is None or current.record.work is not Work.CREATE:
+            return Plan()
+        return Plan((), (Remove(self.name, " after its creation failed"),))
+
+    def wait(self, current: Current) -> Current:
+        if not self._conditions or current.record is None:
+            return current
+        wait_for(self.host, current.record, self._conditions, self._wait_timeout_seconds)
+        return current
+
+    def describe(self, current: Current) -> dict[str, Any]:
+        return show_current(self.host, current)
+
+    def predict(self, current: Current) -> dict[str, Any]:
+        if self.desired.state is State.ABSENT:
+            return {}
+        plan = self.plan(current)
+        if not plan.steps:
+            return self.describe(current)
+        record = current.record if current.record is not None and current.record.work is not Work.CREATE else None
+        base = record or replace(
+            _UNSET,
+            name=self.name,
+            type=self.desired.type or InstanceType.CONTAINER,
+            image_name=self.desired.image or "",
+            image=self._around.fingerprint or "",
+            profiles=(DEFAULT_PROFILE,),
+        )
+        power = current.power if record is not None else Power.STOPPED
+        shown = show_record(wanted_record(self.desired, base, self._around))
+        return {**shown, "status": target_power(self.desired.state, power).value, "pid": current.pid, "addresses": []}
+
+    def state(self, current: Current) -> str:
+        return "absent" if current.record is None else current.power.value
+
+    def _observe_surroundings(self, record: Record | None) -> Surroundings:
+        desired = self.desired
+        if desired.state is State.ABSENT:
+            return Surroundings()
+        if record is not None and record.work in (Work.CREATE, Work.DELETE):
+            record = None
+        listed = desired.profiles if desired.profiles is not None else record.profiles if record else (DEFAULT_PROFILE,)
+        profiles = read_profiles(self.host.paths, listed)
+        is_same = record is not None and desired.image in (None, record.image_name)
+        if record is not None and is_same and desired.type in (None, record.type) and desired.recreate != "always":
+            return Surroundings(profiles, record.image, is_image_ready=True)
+        return self.host.observe_surroundings(profiles, desired.image)
+
+
+def observe_instance(host: Host, name: str) -> Current:
+    """One instance as it is; a record under creation or deletion is not looked at any closer."""
+    record = read_record(host.paths, name)
+    if record is None or record.work in (Work.CREATE, Work.DELETE):
+        return Current(record=record)
+    driver = host.driver(record)
+    definition = host.definition(record)
+    power = driver.power(definition)
+    is_up = power is not Power.STOPPED
+    return Current(
+        record=record,
+        power=power,
+        pid=driver.pid(definition) if is_up else None,
+        in_force=driver.in_force(definition) if is_up else {},
+        started_with=driver.started_with(definition) if is_up else None,
+        is_defined=driver.is_defined_current(definition) and host.supervisor.is_installed(driver.unit(definition)),
+        has_volume=is_up or host.has_volume(record),
+    )
