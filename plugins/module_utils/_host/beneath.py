@@ -41,15 +41,19 @@ def open_beneath(directory: int, relative: str, flags: int, mode: int = 0) -> in
 def write_beneath(root: Path, relative: str, data: bytes, mode: int = 0o600, owner: int = 0) -> None:
     """Write a file below root, making its directories; Conflict if a link or a special file is in the way."""
     *parents, name = relative.strip("/").split("/")
-    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for parent in parents:
-            directory = _descend(directory, parent, owner)
-        _replace(directory, name, data, mode, owner)
-    except OSError as error:
-        raise Conflict(f"{root}/{relative} cannot be written: {error.strerror}") from None
-    finally:
-        os.close(directory)
+    with contextlib.ExitStack() as opened:
+
+        def keep(descriptor: int) -> int:
+            opened.callback(os.close, descriptor)
+            return descriptor
+
+        try:
+            directory = keep(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            for parent in parents:
+                directory = keep(_descend(directory, parent, owner))
+            _replace(directory, name, data, mode, owner)
+        except OSError as error:
+            raise Conflict(f"{root}/{relative} cannot be written: {error.strerror}") from None
 
 
 def read_beneath(root: Path, relative: str, limit_bytes: int) -> bytes | None:
@@ -69,10 +73,7 @@ def _descend(directory: int, name: str, owner: int) -> int:
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, 0o755, dir_fd=directory)
         os.chown(name, owner, owner, dir_fd=directory, follow_symlinks=False)
-    try:
-        return open_beneath(directory, name, os.O_RDONLY | os.O_DIRECTORY)
-    finally:
-        os.close(directory)
+    return open_beneath(directory, name, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _replace(directory: int, name: str, data: bytes, mode: int, owner: int) -> None:
