@@ -14,6 +14,8 @@ from .errors import InvalidRequest
 _LABEL = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 # Kernel: IFNAMSIZ is 16 with the NUL; '/' and white space are refused there, '.' confuses sysctl paths.
 _INTERFACE = re.compile(r"[a-z][a-z0-9_-]{0,13}[a-z0-9]|[a-z]", re.ASCII)
+# LXD's devices have free names; ours become part of file names, where a dot separates.
+_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 # Image aliases carry a distribution and a release: debian/12.
 _ALIAS = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62})(?:/[a-z0-9][a-z0-9._-]{0,62}){0,3}", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -34,6 +36,15 @@ def require_interface(what: str, name: object) -> str:
         return name
     raise InvalidRequest(
         f"{what} name {_shown(name)} is not valid: use 1 to 15 of a-z, 0-9, '-' and '_', a letter first"
+    )
+
+
+def require_device(name: object) -> str:
+    """Return name if it is a device name: 1 to 63 letters, digits, '-' and '_'; else InvalidRequest."""
+    if isinstance(name, str) and _DEVICE.fullmatch(name):
+        return name
+    raise InvalidRequest(
+        f"device name {_shown(name)} is not valid: use 1 to 63 letters, digits, '-' and '_', a letter or digit first"
     )
 
 

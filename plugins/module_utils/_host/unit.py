@@ -21,7 +21,9 @@ class Unit:
     command is the main process (empty: the unit is only its setup and teardown). With forks it
     daemonizes itself and is ready when the started process exits. setup runs before and teardown
     after it at boot and shutdown, failures ignored: each must be harmless when already done.
-    after names other units, such as tandem-network@tdbr0. log is a file for stdout and stderr.
+    after names other units of ours that are needed, such as tandem-network@tdbr0; order_after names
+    services of the host, with suffix, that go first where they run at all. log is a file for stdout
+    and stderr where no journal is. With restarts, systemd starts the main process again when it fails.
     """
 
     kind: str
@@ -36,6 +38,8 @@ class Unit:
     stop_timeout_seconds: int = 30
     stop_command: Argv = ()
     log: str | None = None
+    order_after: tuple[str, ...] = ()
+    restarts: bool = False
 
     @property
     def unit_name(self) -> str:
@@ -54,11 +58,16 @@ def _lines(unit: Unit) -> Iterator[str]:
     for name in unit.after:
         yield f"Wants={name}.service"
         yield f"After={name}.service"
+    for service in unit.order_after:
+        yield f"After={service}"
     yield ""
     yield "[Service]"
     yield f"Type={_service_type(unit)}"
     if not unit.command:
         yield "RemainAfterExit=yes"
+    if unit.restarts:
+        yield "Restart=on-failure"
+        yield "RestartSec=1"
     yield "Delegate=yes"
     yield "KillMode=mixed"
     yield f"TimeoutStopSec={unit.stop_timeout_seconds}"

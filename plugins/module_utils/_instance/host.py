@@ -2,7 +2,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
-"""The host as instance steps see it: records, volumes, native files and guests, behind idempotent verbs."""
+"""The host as instance steps see it: records, volumes, native files and guests, behind idempotent verbs.
+
+Ansible ships source, which is compiled at each run: what only some runs need (images, pools, the driver of
+the other type) is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +18,16 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .._core.errors import Conflict, NotSupported, TimedOut
+from .._core.errors import Conflict, TimedOut
 from .._core.kinds import InstanceType, Work
 from .._host.files import sync_directory
 from .._host.ids import next_container_base, next_machine_id
 from .._host.locks import Lock, hold
 from .._host.paths import Paths
 from .._host.supervisor import open_supervisor
-from .._image.store import open_store
-from .._network.leases import find_lease
-from .._storage.pool import Pool, open_pool, pool_names
 from .driver import InstanceDriver
-from .lxc.driver import LxcDriver
 from .model import (
     Address,
     Boot,
@@ -38,10 +39,15 @@ from .model import (
     Record,
     Surroundings,
 )
-from .qemu.driver import QemuDriver
 from .store import all_records, read_record, write_record
 
-DRIVERS = {InstanceType.CONTAINER: LxcDriver, InstanceType.VIRTUAL_MACHINE: QemuDriver}
+if TYPE_CHECKING:
+    from .._image.store import ImageStore
+    from .._storage.model import Usage as VolumeUsage
+    from .._storage.pool import Pool
+    from .lxc.driver import LxcDriver
+    from .qemu.driver import QemuDriver
+
 _PAGE_BYTES = 4096
 _ALLOCATION_SECONDS = 60
 
@@ -52,12 +58,31 @@ class Host:
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
         self.supervisor = open_supervisor(paths)
-        self.images = open_store(paths)
+
+    @property
+    def images(self) -> ImageStore:
+        from .._image.store import open_store
+
+        return open_store(self.paths)
 
     def driver(self, record: Record) -> InstanceDriver:
-        return DRIVERS[record.type](self.paths, self.supervisor)
+        return self._containers if record.is_container else self._machines
+
+    @property
+    def _containers(self) -> LxcDriver:
+        from .lxc.driver import LxcDriver
+
+        return LxcDriver(self.paths, self.supervisor)
+
+    @property
+    def _machines(self) -> QemuDriver:
+        from .qemu.driver import QemuDriver
+
+        return QemuDriver(self.paths, self.supervisor)
 
     def pool(self, name: str) -> Pool:
+        from .._storage.pool import open_pool
+
         return open_pool(self.paths, name)
 
     def require(self, name: str) -> Record:
@@ -74,9 +99,7 @@ class Host:
             root = self.paths.pool(record.pool) / "volumes" / "containers" / record.name / "rootfs"
         else:
             root = self.paths.pool(record.pool) / "volumes" / "virtual-machines" / record.name / "root.qcow2"
-            files = self.images.disk_files(record.image)
-            backing = str(files.disk)
-            boot = Boot(files.kernel and str(files.kernel), files.initrd and str(files.initrd), files.command_line)
+            backing, boot = self._boot(record)
         return InstanceDefinition(
             record=record,
             directory=str(directory),
@@ -87,18 +110,34 @@ class Host:
             nics=tuple(
                 nic_definition(record, name, index, device) for index, (name, device) in enumerate(record.nics())
             ),
-            disks=tuple(self._disk(record, name, device) for name, device in sorted(record.expanded_devices.items())
-                        if device.type == "disk" and not device.is_root),
+            disks=tuple(
+                self._disk(record, name, device)
+                for name, device in sorted(record.expanded_devices.items())
+                if device.type == "disk" and not device.is_root
+            ),
             memory_bytes=_memory_bytes(record.get("limits.memory")),
-        )  # fmt: skip
+        )
+
+    def _boot(self, record: Record) -> tuple[str, Boot]:
+        """The image's disk and what to boot; empty while that is not made, as in an interrupted creation."""
+        image = self.images.find(record.image)
+        if image is None or not image.has_disk:
+            return "", Boot()
+        files = self.images.disk_files(record.image)
+        kernel, initrd = (None if path is None else str(path) for path in (files.kernel, files.initrd))
+        return str(files.disk), Boot(kernel, initrd, files.command_line)
 
     def allocate(self, record: Record) -> None:
-        """Choose what is kept for life and write the record, with nobody else choosing meanwhile."""
+        """Choose what is kept for life and write the record, with nobody else choosing meanwhile.
+
+        What the creation stands on is required first: without it, nothing is written at all.
+        """
+        fingerprint = self.images.require(record.image_name).fingerprint
+        self.pool(record.pool)
+        self._require_bridges(record)
         with hold(self.paths, [Lock("allocation")], _ALLOCATION_SECONDS):
             others = [other for other in all_records(self.paths) if other.name != record.name]
-            chosen = _choose_identity(record, others)
-            fingerprint = self.images.require(record.image_name).fingerprint
-            write_record(self.paths, replace(chosen, image=fingerprint))
+            write_record(self.paths, replace(_choose_identity(record, others), image=fingerprint))
 
     def write_record(self, record: Record) -> None:
         write_record(self.paths, record)
@@ -118,7 +157,8 @@ class Host:
             return
         self.images.ensure_disk(record.image)
         pool.create_vm(name)
-        self.driver(record).create_disk(self.definition(record), record.root.options.get("size"))
+        with pool.reporting_full():
+            self._machines.create_disk(self.definition(record), record.root.options.get("size"))
 
     def grow_root(self, name: str) -> None:
         record = self.require(name)
@@ -126,7 +166,7 @@ class Host:
         if record.is_container:
             self.pool(record.pool).resize_container(name, size_bytes)
         elif size_bytes is not None:
-            self.driver(record).grow_disk(self.definition(record), size_bytes)
+            self._machines.grow_disk(self.definition(record), size_bytes)
 
     def define(self, name: str) -> None:
         record = self.require(name)
@@ -134,6 +174,7 @@ class Host:
         driver = self.driver(record)
         driver.define(definition)
         self.supervisor.install(driver.unit(definition))
+        self._reserve_addresses(definition)
 
     def set_live(self, name: str, keys: tuple[str, ...]) -> None:
         record = self.require(name)
@@ -144,6 +185,7 @@ class Host:
         self.pool(record.pool)
         self._require_bridges(record)
         definition = self.definition(record)
+        self._require_disks(definition)
         if not record.is_container:
             self.grow_root(name)
         self.driver(record).start(definition)
@@ -184,6 +226,7 @@ class Host:
         driver.kill(definition)
         driver.clean(definition)
         self.supervisor.remove(driver.unit(definition))
+        self._release_addresses(definition)
         self._remove_volume(record)
         directory = self.paths.instance(name)
         for path in directory.iterdir():
@@ -205,7 +248,7 @@ class Host:
             fingerprint=image.fingerprint if image is not None else None,
             is_image_ready=False,
             image_types=types,
-            pools=frozenset(pool_names(self.paths)),
+            pools=frozenset(path.parent.name for path in self.paths.pools.glob("*/pool.json")),
             bridges=frozenset(path.parent.name for path in Path("/sys/class/net").glob("*/bridge")),
         )
 
@@ -214,6 +257,8 @@ class Host:
         definition = self.definition(record)
         if record.is_container:
             return self.driver(record).addresses(definition)
+        from .._network.leases import find_lease
+
         found = []
         for nic in definition.nics:
             address = find_lease(self.paths, nic.bridge, nic.hwaddr)
@@ -222,8 +267,19 @@ class Host:
         return tuple(found)
 
     def has_volume(self, record: Record) -> bool:
+        """Whether the root disk is there; a pool that is not mounted yet cannot tell and counts as having it."""
+        from .._storage.pool import find_pool
+
+        pool = find_pool(self.paths, record.pool)
+        if pool is None:
+            return (self.paths.pool(record.pool) / "pool.json").exists()
+        if record.is_container:
+            return pool.has_container(record.name)
+        return pool.has_vm(record.name) and (pool.vm_directory(record.name) / "root.qcow2").exists()
+
+    def disk_usage(self, record: Record) -> VolumeUsage:
         pool = self.pool(record.pool)
-        return pool.has_container(record.name) if record.is_container else pool.has_vm(record.name)
+        return pool.container_usage(record.name) if record.is_container else pool.vm_usage(record.name)
 
     def _remove_volume(self, record: Record) -> None:
         # Without its pool there is nothing to remove the volume from.
@@ -251,17 +307,32 @@ class Host:
                     "create it with tandem.machines.network"
                 )
 
+    def _reserve_addresses(self, definition: InstanceDefinition) -> None:
+        """Tell the networks' DHCP and DNS the instance's interfaces, and forget those it has no more."""
+        from .._network.hosts import remove_host_entry, write_host_entry
+
+        kept = {(nic.bridge, nic.device) for nic in definition.nics}
+        for path in self.paths.networks.glob(f"*/hosts/{definition.name}.*"):
+            network, device = path.parts[-3], path.name.partition(".")[2]
+            if (network, device) not in kept:
+                remove_host_entry(self.paths, network, definition.name, device)
+        for nic in definition.nics:
+            address = definition.record.expanded_devices[nic.device].options.get("ipv4.address")
+            write_host_entry(self.paths, nic.bridge, definition.name, nic.device, nic.hwaddr, address)
+
+    def _release_addresses(self, definition: InstanceDefinition) -> None:
+        from .._network.hosts import remove_host_entry
+        from .._network.leases import release_lease
+
+        for nic in definition.nics:
+            remove_host_entry(self.paths, nic.bridge, definition.name, nic.device)
+            release_lease(self.paths, nic.bridge, nic.hwaddr)
+
     def _disk(self, record: Record, name: str, device: Device) -> DiskDefinition:
         pool_name = device.options.get("pool")
         source = device.options["source"]
-        if not record.is_container:
-            raise NotSupported(
-                f"instance {record.name}: device {name}: a virtual machine cannot have a host directory or a volume yet"
-            )
         if pool_name is not None:
-            source = str(self.pool(pool_name).volume_path(source))
-        elif not os.path.isdir(source):
-            raise Conflict(f"instance {record.name}: device {name}: {source} is not a directory of this host")
+            source = str(self.paths.pool(pool_name) / "volumes" / "custom" / source)
         return DiskDefinition(
             device=name,
             source=source,
@@ -269,6 +340,13 @@ class Host:
             is_readonly=device.get("readonly"),
             is_shifted=pool_name is not None or device.get("shift"),
         )
+
+    def _require_disks(self, definition: InstanceDefinition) -> None:
+        for disk in definition.disks:
+            if not os.path.isdir(disk.source):
+                raise Conflict(
+                    f"instance {definition.name}: device {disk.device}: {disk.source} is not a directory of this host"
+                )
 
 
 def derived_id(record: Record, device: str) -> str:
@@ -297,7 +375,9 @@ def _choose_identity(record: Record, others: list[Record]) -> Record:
         volatile = {"idmap.base": str(next_container_base(used))}
     else:
         used = {int(other.volatile["qemu.uid"]) for other in others if "qemu.uid" in other.volatile}
-        volatile = {"qemu.uid": str(next_machine_id(used))}
+        from .qemu.program import ask_program
+
+        volatile = {"qemu.uid": str(next_machine_id(used)), "qemu.machine": ask_program()[1]}
     return replace(chosen, volatile=volatile)
 
 

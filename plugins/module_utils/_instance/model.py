@@ -13,6 +13,7 @@ from typing import Any
 
 from .._core.errors import Conflict, InvalidRequest
 from .._core.kinds import InstanceType, Power, State, Work
+from .._core.names import require_device
 from .._core.options import Config, OptionTable
 from .._spec.devices import DEVICES
 from .._spec.instance import INSTANCE
@@ -260,9 +261,10 @@ def parse_devices(
 
 
 def _require_device_name(name: object, where: str) -> None:
-    allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
-    if not isinstance(name, str) or not 1 <= len(name) <= 63 or not set(name) <= set(allowed) or name[0] in "-.":
-        raise InvalidRequest(f"{where}: device name {name!r} is not valid: use 1 to 63 of letters, digits, '-' and '_'")
+    try:
+        require_device(name)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{where}: {error}") from None
 
 
 def _parse_device(name: str, given: object, base: Device | None, where: str, kind: InstanceType | None) -> Device:

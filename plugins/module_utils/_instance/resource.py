@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from .._core.errors import InvalidRequest
+from .._core.errors import EngineError, InvalidRequest
 from .._core.kinds import InstanceType, Power, State, Work
 from .._core.names import require_name
 from .._core.options import take_shorthands
@@ -18,9 +19,9 @@ from .._core.plan import Plan
 from .._host.paths import Paths
 from .._spec.instance import INSTANCE
 from .host import Host
-from .model import Current, Desired, Record, Surroundings
+from .model import Address, Current, Desired, Record, Surroundings
 from .plan import DEFAULT_PROFILE, plan_instance, target_power, wanted_record, where
-from .show import show_current, show_record
+from .show import show_addresses, show_record
 from .steps import InstanceHost, Remove
 from .store import read_profiles, read_record
 from .wait import require_conditions, wait_for
@@ -166,3 +167,20 @@ def observe_instance(host: Host, name: str) -> Current:
         is_defined=driver.is_defined_current(definition) and host.supervisor.is_installed(driver.unit(definition)),
         has_volume=is_up or host.has_volume(record),
     )
+
+
+def show_current(host: Host, current: Current) -> dict[str, Any]:
+    """A present instance with its power, pid and the addresses that can be had without asking the guest."""
+    record = current.record
+    if record is None:
+        return {}
+    addresses: tuple[Address, ...] = ()
+    if current.power is Power.RUNNING:
+        with suppress(EngineError):
+            addresses = host.known_addresses(record)
+    return {
+        **show_record(record),
+        "status": current.power.value,
+        "pid": current.pid,
+        "addresses": show_addresses(addresses),
+    }

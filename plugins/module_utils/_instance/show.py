@@ -6,15 +6,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
-from .._core.errors import EngineError
-from .._core.kinds import Power
 from .._core.plan import HIDDEN
 from .._spec.instance import INSTANCE
-from .host import Host
-from .model import Address, Current, Profile, Record
+from .model import Address, Profile, Record
 from .record import render_devices
 
 
@@ -47,23 +43,6 @@ def show_profile(profile: Profile) -> dict[str, Any]:
         "description": profile.description,
         "config": show_config(profile.config),
         "devices": render_devices(profile.devices),
-    }
-
-
-def show_current(host: Host, current: Current) -> dict[str, Any]:
-    """A present instance with its power, pid and the addresses that can be had without asking the guest."""
-    record = current.record
-    if record is None:
-        return {}
-    addresses: tuple[Address, ...] = ()
-    if current.power is Power.RUNNING:
-        with suppress(EngineError):
-            addresses = host.known_addresses(record)
-    return {
-        **show_record(record),
-        "status": current.power.value,
-        "pid": current.pid,
-        "addresses": show_addresses(addresses),
     }
 
 

@@ -16,7 +16,8 @@ from typing import Callable
 from .._core.errors import Conflict, InvalidRequest, TimedOut
 from .._core.kinds import Power
 from .._host.run import events
-from . import agent, execute
+from . import agent
+from .execute import Command, execute
 from .host import Host
 from .model import Address, Record
 
@@ -90,14 +91,11 @@ class Waiting:
 
     def for_cloud_init(self) -> None:
         self.for_agent()
-        result = execute.run_in_guest(
-            self._host.paths, self._record.name, ["cloud-init", "status", "--wait"], timeout_seconds=self._remaining()
-        )
-        if result.rc not in (0, 2):  # 2: done, with recoverable errors
-            raise Conflict(
-                f"instance {self._record.name}: cloud-init did not finish well: "
-                f"{(result.stdout or result.stderr).decode('utf-8', 'replace').strip()[:300]}"
-            )
+        command = Command(("cloud-init", "status", "--wait"), timeout_seconds=self._remaining())
+        outcome = execute(self._host.paths, self._record.name, command)
+        if outcome.status not in (0, 2):  # 2: done, with recoverable errors
+            shown = (outcome.stdout or outcome.stderr).decode("utf-8", "replace").strip()[:300]
+            raise Conflict(f"instance {self._record.name}: cloud-init did not finish well: {' '.join(shown.split())}")
 
     def _until(self, holds: Callable[[], bool], seen: Callable[[], str]) -> None:
         with self._events() as wait:

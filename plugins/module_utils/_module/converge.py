@@ -81,7 +81,7 @@ def _apply(resource: Resource[Any]) -> tuple[Any, Plan[Any], Any, Plan[Any]]:
     try:
         for step in plan.steps:
             step.run(resource.host)
-    except EngineError:
+    except Exception:
         _undo(resource)
         raise
     after = resource.observe() if plan.steps else before

@@ -22,6 +22,7 @@ from ..._host import cgroups
 from ..._host.beneath import write_beneath
 from ..._host.files import ensure_directory, read_capped, read_json, write_if_changed, write_json
 from ..._host.paths import Paths
+from ..._host.probe import has_apparmor
 from ..._host.run import run
 from ..._host.supervisor import Supervisor
 from ..._host.unit import Unit
@@ -44,15 +45,10 @@ def probe_host() -> ContainerHost:
     """What this host offers to containers."""
     return ContainerHost(
         cgroup_version=cgroups.cgroup_version(),
-        has_apparmor=_has_apparmor(),
+        has_apparmor=has_apparmor(),
         online_cpus=tuple(sorted(os.sched_getaffinity(0))),
         passed_devices=tuple(path for path in _PASSED_DEVICES if os.path.exists(path)),
     )
-
-
-def _has_apparmor() -> bool:
-    enabled = read_capped(Path("/sys/module/apparmor/parameters/enabled"), 16)
-    return enabled is not None and enabled.strip() == b"Y"
 
 
 class LxcDriver:

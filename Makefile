@@ -1,0 +1,111 @@
+# The commands of this checkout. Two are for everybody: `make quickstart` and `make test`; both install what they
+# need (Debian packages as root, a virtual environment with pinned versions) and are quick once that is done.
+# `make help` lists all of them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# The distribution's own interpreter: the packages python3-lxc and python3-apt belong to it. The first python3 on
+# PATH may be another one, so nothing here looks there.
+DISTRIBUTION_PYTHON := /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := .build
+COLLECTIONS := $(BUILD)/ansible_collections
+CHECKOUT := $(COLLECTIONS)/tandem/machines
+
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+PLAYBOOK := $(BIN)/ansible-playbook
+PYTEST := $(BIN)/python -m pytest
+RUN := PYTHONPATH=$(BUILD) $(BIN)/python -m
+
+QUICKSTART_PACKAGES := python3 python3-venv
+TEST_PACKAGES := $(QUICKSTART_PACKAGES) git shellcheck
+
+# $(call install,PACKAGES): installs those that are missing; asks the package index only then.
+define install
+missing=$$(comm -23 <(printf '%s\n' $(1) | sort -u) \
+  <(dpkg-query --show --showformat '$${db:Status-Status} $${Package}\n' $(1) 2>/dev/null \
+    | sed -n 's/^installed //p' | sort -u)); \
+if [ -n "$$missing" ]; then \
+  apt-get -qq -o Dpkg::Use-Pty=0 update; \
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 --yes --no-install-recommends install $$missing; \
+fi
+endef
+
+.PHONY: help
+help: ## Show these lines
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
+
+# --- What a user runs -------------------------------------------------------------------------------------------
+
+.PHONY: quickstart quickstart-clean
+quickstart: ansible ## Turn this machine into a host with a container and a VM made from one image
+	@$(PLAYBOOK) playbooks/quickstart.yml
+
+quickstart-clean: ansible ## Remove all of that again; installed packages stay
+	@$(PLAYBOOK) playbooks/teardown.yml
+
+# --- What a developer runs --------------------------------------------------------------------------------------
+
+.PHONY: test lint types unit sanity integration bench torture generate
+test: lint types unit sanity integration ## Run all five kinds of tests below
+
+lint: tools ## Style: ruff, yamllint, ansible-lint, changelog fragments
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/yamllint --strict .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict --quiet
+	$(BIN)/antsibull-changelog lint
+
+types: tools ## Types: mypy, strict
+	$(BIN)/mypy
+
+unit: tools ## Unit tests: neither root nor a host needed
+	$(PYTEST) tests/unit
+
+sanity: tools ## ansible-test sanity on a copy of the tracked files
+	$(BIN)/python tests/sanity/run.py
+
+integration: tools ## Real containers and VMs on this machine; as root
+	$(PYTEST) tests/integration
+
+bench: tools ## Compare with the same work done by hand; as root
+	$(RUN) ansible_collections.tandem.machines.tests.bench.bench
+
+torture: tools ## Of the integration tests those that kill modules at many moments; as root
+	$(PYTEST) tests/integration/test_kill.py
+
+generate: tools ## Rewrite the files that are generated from other files
+	$(RUN) ansible_collections.tandem.machines.tools.generate
+
+# --- What they need ---------------------------------------------------------------------------------------------
+
+.PHONY: ansible tools clean quickstart-packages test-packages
+ansible: quickstart-packages $(VENV)/ansible.stamp $(CHECKOUT)
+tools: test-packages $(VENV)/tools.stamp $(CHECKOUT)
+
+quickstart-packages:
+	@$(call install,$(QUICKSTART_PACKAGES))
+
+test-packages:
+	@$(call install,$(TEST_PACKAGES))
+
+$(BIN)/python: | quickstart-packages
+	$(DISTRIBUTION_PYTHON) -m venv $(VENV)
+
+$(VENV)/%.stamp: tests/requirements/%.txt tests/requirements/ansible.txt | $(BIN)/python
+	$(BIN)/python -m pip -qq --disable-pip-version-check install --requirement $<
+	touch $@
+
+# Ansible and the tests know a collection by its place below ansible_collections.
+$(CHECKOUT):
+	mkdir -p $(@D)
+	ln -sfn ../../.. $@
+
+clean: ## Remove the virtual environment and everything built
+	rm -rf $(VENV) $(BUILD)

@@ -1,0 +1,14 @@
+# Copyright (c) 2026, the tandem.machines contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""Integration tests get the fixtures of fixtures.py."""
+
+from __future__ import annotations
+
+from ansible_collections.tandem.machines.tests.integration.fixtures import (  # noqa: F401
+    ansible,
+    debian_image,
+    nothing_leaks,
+    prepared_host,
+)

@@ -1,0 +1,68 @@
+# Copyright (c) 2026, the tandem.machines contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""Killed at many moments: the same task again converges, once more changes nothing, and absent leaves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.tandem.machines.tests.integration.leaks import compare, observe
+from ansible_collections.tandem.machines.tests.integration.module_process import ModuleProcess
+from ansible_collections.tandem.machines.tests.integration.runner import Ansible
+
+NAME = "test-killed"
+ABSENT = {"name": NAME, "state": "absent", "force_stop": True}
+# How many moments, spread evenly over the time the operation takes when nobody disturbs it.
+MOMENTS = {
+    ("container", "create"): 7,
+    ("container", "change"): 4,
+    ("container", "remove"): 4,
+    ("virtual-machine", "create"): 7,
+    ("virtual-machine", "change"): 4,
+    ("virtual-machine", "remove"): 4,
+}
+
+
+def created(kind: str) -> Mapping[str, Any]:
+    return {"name": NAME, "type": kind, "image": "debian/12", "memory": "512MiB", "devices": {"root": {"size": "3GiB"}}}
+
+
+def changed(kind: str) -> Mapping[str, Any]:
+    """Every kind of effect at once; a virtual machine is restarted too, without waiting for its guest."""
+    power = {} if kind == "container" else {"when_restart_needed": "restart", "stop_timeout": 0.1, "force_stop": True}
+    devices = {"root": {"size": "4GiB"}}
+    return {"name": NAME, "memory": "640MiB", "config": {"user.a": "b"}, "devices": devices, **power}
+
+
+@pytest.mark.parametrize(("kind", "operation"), sorted(MOMENTS))
+def test_killed_at_any_moment(ansible: Ansible, debian_image: str, kind: str, operation: str, tmp_path: Path) -> None:
+    module = ModuleProcess("instance", ansible.root, tmp_path)
+    module.finish(created(kind))  # what is made once for an image (its volume, its disk) is there from now on
+    module.finish(ABSENT)
+    nothing = observe()
+    task = {"create": created(kind), "change": changed(kind), "remove": ABSENT}[operation]
+    seconds = _measure(module, kind, operation, task)
+    hits = 0
+    for number in range(1, MOMENTS[kind, operation] + 1):
+        if operation != "create":
+            module.finish(created(kind))
+        hits += module.kill_after(task, seconds * number / (MOMENTS[kind, operation] + 1))
+        assert module.finish(task).result["instance"].get("status", "absent") in ("running", "absent")
+        assert not module.finish(task).result["changed"]
+        module.finish(ABSENT)
+        leaks = compare(nothing, observe())
+        assert not leaks, f"after being killed at {number}: " + "\n".join(map(str, leaks))
+    assert hits >= MOMENTS[kind, operation] // 2, "the module had mostly ended before it was killed"
+
+
+def _measure(module: ModuleProcess, kind: str, operation: str, task: Mapping[str, Any]) -> float:
+    if operation != "create":
+        module.finish(created(kind))
+    seconds = module.finish(task).seconds
+    module.finish(ABSENT)
+    return seconds

@@ -1,0 +1,88 @@
+# Copyright (c) 2026, the tandem.machines contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""Roles host and site on this machine: they converge, predict what they do, and change nothing when run again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.tandem.machines.tests.integration.fixtures import HOST_VARIABLES, IMAGE, POOL
+from ansible_collections.tandem.machines.tests.integration.runner import Ansible, Run
+
+SECOND_NETWORK = "tdtest1"
+LISTS = {
+    "site_networks": [{"name": SECOND_NETWORK}],
+    "site_profiles": [
+        {
+            "name": "small",
+            "config": {"limits.memory": "256MiB"},
+            "devices": {
+                "root": {"type": "disk", "path": "/", "pool": POOL},
+                "eth0": {"type": "nic", "network": SECOND_NETWORK},
+            },
+        }
+    ],
+    "site_instances": [{"name": "site1", "image": IMAGE, "profiles": ["small"], "wait_for": ["running"]}],
+}
+
+
+def run_role(ansible: Ansible, role: str, variables: dict[str, Any], *arguments: str) -> Run:
+    play = {"hosts": "localhost", "gather_facts": False, "vars": variables, "roles": [f"tandem.machines.{role}"]}
+    run = ansible.playbook([play], *arguments)
+    assert run.status == 0, run.output
+    return run
+
+
+def changed_tasks(run: Run) -> list[str]:
+    return [result.task for result in run.changed]
+
+
+def four_runs(ansible: Ansible, role: str, variables: dict[str, Any]) -> list[list[str]]:
+    """Names of the changed tasks when checked, applied, checked and applied again."""
+    return [
+        changed_tasks(run_role(ansible, role, variables, *arguments))
+        for arguments in (("--check",), (), ("--check",), ())
+    ]
+
+
+def test_host_changes_nothing_on_a_prepared_host(ansible: Ansible) -> None:
+    assert changed_tasks(run_role(ansible, "host", HOST_VARIABLES)) == []
+    assert changed_tasks(run_role(ansible, "host", HOST_VARIABLES, "--check")) == []
+
+
+def test_host_predicts_what_it_does(ansible: Ansible) -> None:
+    profile = {**HOST_VARIABLES["host_profile"], "description": "described"}  # type: ignore[dict-item]
+    check, apply, *again = four_runs(ansible, "host", {**HOST_VARIABLES, "host_profile": profile})
+    assert check == apply == ["tandem.machines.host : The default profile exists"]
+    assert again == [[], []]
+    back = {**HOST_VARIABLES, "host_profile": {**profile, "description": ""}}
+    assert changed_tasks(run_role(ansible, "host", back)) == apply
+
+
+def test_site_makes_what_is_listed_and_removes_what_is_listed_as_absent(ansible: Ansible, debian_image: str) -> None:
+    variables = {**HOST_VARIABLES, "site_root": str(ansible.root), **LISTS}
+    absent = {name: [{"name": item["name"], "state": "absent"} for item in items] for name, items in LISTS.items()}
+    try:
+        check, apply, *again = four_runs(ansible, "site", variables)
+        assert check == apply and len(apply) == len(LISTS)
+        assert again == [[], []]
+        assert ansible.task("instance_info", name=["site1"])["instances"][0]["status"] == "running"
+    finally:
+        removal = four_runs(ansible, "site", {**variables, **absent})
+    assert removal[0] == removal[1] and len(removal[1]) == len(LISTS)
+    assert removal[2:] == [[], []]
+
+
+def test_site_refuses_an_unknown_option_before_anything_happens(ansible: Ansible) -> None:
+    variables = {
+        **HOST_VARIABLES,
+        "site_root": str(ansible.root),
+        "site_networks": [{"name": "tdtest9", "sate": "absent"}],
+    }
+    play = {"hosts": "localhost", "gather_facts": False, "vars": variables, "roles": ["tandem.machines.site"]}
+    run = ansible.playbook([play])
+    assert run.status != 0
+    assert "sate" in run.results[-1].message + str(run.results[-1].result.get("argument_errors"))
+    assert not run.changed

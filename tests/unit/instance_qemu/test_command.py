@@ -1,0 +1,146 @@
+# Copyright (c) 2026, the tandem.machines contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""QEMU's command line against text files; TANDEM_UPDATE_GOLDEN=1 writes them anew."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ansible_collections.tandem.machines.plugins.module_utils._core.errors import InvalidRequest
+from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.command import render_command
+from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.spec import (
+    DirectBoot,
+    Disk,
+    FirmwareBoot,
+    Layer,
+    Nic,
+    Share,
+    VmSpec,
+    disk_port,
+    nic_port,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+GOLDEN = Path(__file__).parent / "golden"
+IMAGE = "/var/lib/tandem/images/0f0f"
+VOLUME = "/var/lib/tandem/storage/default/volumes/virtual-machines/web1"
+
+ROOT = Disk(
+    "disk-root",
+    disk_port(0),
+    (Layer(f"{VOLUME}/root.qcow2", "qcow2"), Layer(f"{IMAGE}/disk.qcow2", "qcow2")),
+    "tandem_root",
+    boot_index=1,
+)
+SEED = Disk("disk-seed", disk_port(1), (Layer("/var/lib/tandem/instances/web1/seed.img", "raw"),), "tandem_seed", True)
+ETH0 = Nic("nic-eth0", nic_port(0), "tv0123456789", "tdbr0", "00:16:3e:00:00:01")
+ETH1 = Nic("nic-eth1", nic_port(1), "tv9876543210", "tdbr1", "00:16:3e:00:00:02", mtu=9000)
+MINIMAL = VmSpec(
+    name="web1",
+    uuid="0a3b0a5e-1111-4222-8333-444455556666",
+    program="/usr/bin/qemu-system-x86_64",
+    machine="pc-q35-7.2",
+    accelerator="tcg",
+    memory_bytes=1024**3,
+    cpus=2,
+    boot=DirectBoot(f"{IMAGE}/vmlinuz", f"{IMAGE}/initrd.img", 'root=PARTUUID=1,2 rw console=ttyS0 quiet x="a b"'),
+    uid=2000001,
+    run_directory="/run/tandem/instances/web1",
+    devices=(ROOT,),
+)
+CASES = {
+    "minimal_direct_boot": MINIMAL,
+    "uefi_boot": replace(
+        MINIMAL,
+        boot=FirmwareBoot("/usr/share/OVMF/OVMF_CODE_4M.fd", "/var/lib/tandem/instances/web1/variables.fd"),
+    ),
+    "two_disks": replace(MINIMAL, devices=(ROOT, SEED)),
+    "two_nics": replace(MINIMAL, devices=(ROOT, ETH0, ETH1)),
+    "kvm": replace(MINIMAL, accelerator="kvm", devices=(ROOT, replace(ETH0, has_vhost=True))),
+    "share": replace(
+        MINIMAL,
+        devices=(ROOT, Share("share-data", disk_port(1), "tandem-data", "/srv/data", "/usr/libexec/virtiofsd", True)),
+    ),
+    "room_to_grow": replace(MINIMAL, max_cpus=8, max_memory_bytes=8 * 1024**3),
+}
+
+
+def show(vm: VmSpec) -> str:
+    """One option with its value per line, then one resource per line."""
+    argv, resources = render_command(vm)
+    lines = [argv[0]]
+    for word in argv[1:]:
+        if word.startswith("-"):
+            lines.append(word)
+        else:
+            lines[-1] += f" {word}"
+    return "\n".join([*lines, "", *(json.dumps(resource) for resource in resources)]) + "\n"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_command_line_is_the_recorded_one(name: str) -> None:
+    path = GOLDEN / f"{name}.txt"
+    shown = show(CASES[name])
+    if os.environ.get("TANDEM_UPDATE_GOLDEN"):
+        path.write_text(shown)
+    assert shown == path.read_text()
+
+
+def test_every_golden_file_has_its_case() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_descriptors_are_unique_and_each_is_used(name: str) -> None:
+    argv, resources = render_command(CASES[name])
+    numbers = [resource["fd"] for resource in resources]
+    assert len(set(numbers)) == len(numbers)
+    text = "\n".join(argv)
+    for number in numbers:
+        assert any(form in text for form in (f"fd={number}", f'"{number}"', f"/dev/fd/{number}")), number
+
+
+def test_nothing_is_opened_by_path() -> None:
+    for vm in CASES.values():
+        argv, _ = render_command(vm)
+        for word in argv[1:]:
+            assert "/var/lib" not in word
+            assert "/run/" not in word
+            assert "/srv" not in word
+
+
+def test_a_disk_that_is_written_comes_with_both_access_modes_and_its_backing_file_with_one() -> None:
+    _, resources = render_command(MINIMAL)
+    modes: dict[str, list[bool]] = {}
+    for resource in resources:
+        if resource["type"] == "file":
+            modes.setdefault(Path(resource["path"]).name, []).append(resource["write"])
+    assert modes == {"root.qcow2": [True, False], "disk.qcow2": [False]}
+
+
+def test_a_line_break_does_not_reach_qemu() -> None:
+    with pytest.raises(InvalidRequest, match="control character"):
+        render_command(replace(MINIMAL, boot=DirectBoot("/k", None, "a\nb")))
+
+
+def test_too_many_devices_are_refused() -> None:
+    many = tuple(replace(ETH0, id=f"nic-{index}", port=nic_port(index)) for index in range(60))
+    with pytest.raises(InvalidRequest, match="too many devices"):
+        render_command(replace(MINIMAL, devices=many))
+
+
+@given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40), st.text("0123456789abcdef:", max_size=20))
+def test_values_are_encoded_not_pasted(serial: str, hwaddr: str) -> None:
+    devices = (replace(ROOT, serial=serial), replace(ETH0, hwaddr=hwaddr))
+    argv, _ = render_command(replace(MINIMAL, devices=devices))
+    values = [json.loads(word) for word in argv if word.startswith("{")]
+    assert [value["serial"] for value in values if "serial" in value] == [serial]
+    assert [value["mac"] for value in values if "mac" in value] == [hwaddr]
+    assert len(argv) == len(render_command(replace(MINIMAL, devices=(ROOT, ETH0)))[0])
