@@ -72,7 +72,8 @@ def _table(table: OptionTable) -> Iterator[str]:
     yield "| Option | Value | Container | Virtual machine | Meaning |"
     yield "|---|---|---|---|---|"
     for option in table:
-        cells = (_key(option), option.type.name, _when(option, option.container), _when(option, option.vm), _doc(option))
+        times = (_when(option, option.container), _when(option, option.vm))
+        cells = (_key(option), option.type.name, *times, _doc(option))
         yield "| " + " | ".join(cells) + " |"
 
 

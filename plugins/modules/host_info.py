@@ -64,7 +64,7 @@ from ..module_utils._instance.capabilities import gather_host
 from ..module_utils._module.run import run_info
 
 
-def main():
+def main() -> None:
     run_info({}, gather_host)
 
 

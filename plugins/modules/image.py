@@ -151,7 +151,7 @@ ARGUMENTS = {
 }
 
 
-def main():
+def main() -> None:
     run_resource(ARGUMENTS, build_image)
 
 

@@ -96,7 +96,7 @@ from ..module_utils._image.info import gather_images
 from ..module_utils._module.run import run_info
 
 
-def main():
+def main() -> None:
     run_info({"name": {"type": "str"}}, gather_images)
 
 

@@ -206,7 +206,7 @@ ARGUMENTS = {
 }
 
 
-def main():
+def main() -> None:
     run_resource(ARGUMENTS, build_instance)
 
 

@@ -79,7 +79,7 @@ ARGUMENTS = {
 }
 
 
-def main():
+def main() -> None:
     run_info(ARGUMENTS, gather_instances)
 
 

@@ -146,7 +146,7 @@ ARGUMENTS = {
 }
 
 
-def main():
+def main() -> None:
     run_resource(ARGUMENTS, build_network)
 
 

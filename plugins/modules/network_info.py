@@ -106,7 +106,7 @@ from ..module_utils._module.run import run_info
 from ..module_utils._network.resource import gather_networks
 
 
-def main():
+def main() -> None:
     run_info({"name": {"type": "str"}, "unmanaged": {"type": "bool", "default": False}}, gather_networks)
 
 

@@ -110,7 +110,7 @@ ARGUMENTS = {
 }
 
 
-def main():
+def main() -> None:
     run_resource(ARGUMENTS, build_profile)
 
 

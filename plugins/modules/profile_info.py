@@ -47,7 +47,7 @@ from ..module_utils._instance.profiles import gather_profiles
 from ..module_utils._module.run import run_info
 
 
-def main():
+def main() -> None:
     run_info({"name": {"type": "str"}}, gather_profiles)
 
 

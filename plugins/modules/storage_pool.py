@@ -147,7 +147,7 @@ ARGUMENTS = {
 }
 
 
-def main():
+def main() -> None:
     run_resource(ARGUMENTS, build_storage_pool)
 
 

@@ -85,7 +85,7 @@ from ..module_utils._module.run import run_info
 from ..module_utils._storage.resource import gather_storage_pools
 
 
-def main():
+def main() -> None:
     run_info({"name": {"type": "str"}}, gather_storage_pools)
 
 

@@ -142,12 +142,16 @@ def clean(bench: Bench) -> None:
 
 def nothing_to_do(bench: Bench, rounds: int) -> list[Row]:
     """One task with nothing to do against one ping."""
-    bench.durations([instance(name="bench-c", image=IMAGE), instance(name="bench-v", image=IMAGE, type="virtual-machine")])
+    bench.durations(
+        [instance(name="bench-c", image=IMAGE), instance(name="bench-v", image=IMAGE, type="virtual-machine")]
+    )
     rows = []
     for name, what in (("bench-c", "container"), ("bench-v", "virtual machine")):
         found = bench.alternate(rounds, ping=PING, ours=instance(name=name, image=IMAGE))
         ratio = median(found["ours"]) / median(found["ping"])
-        rows.append(row(f"{what}: nothing to do, against ping", found["ours"], found["ping"], "at most 1.5 times", ratio, 1.5))
+        rows.append(
+            row(f"{what}: nothing to do, against ping", found["ours"], found["ping"], "at most 1.5 times", ratio, 1.5)
+        )
     bench.durations([instance(name=name, state="absent", force_stop=True) for name in ("bench-c", "bench-v")])
     return rows
 

@@ -6,13 +6,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
+import time
 from pathlib import Path
+from typing import Any
+
+_TUNSETIFF = 0x400454CA
+_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 
 NAME = "bench-hand"
 
@@ -52,15 +60,26 @@ class HandMadeContainer:
 
 
 class HandMadeMachine:
-    """The very command line of a defined machine, with its files and sockets opened by path."""
+    """The command line of a defined machine as it stands, with its files, sockets and tap opened as it names them."""
 
     def __init__(self, root: Path, name: str) -> None:
-        self._description = json.loads((root / "instances" / name / "qemu.json").read_text())
+        self._machine = json.loads((root / "instances" / name / "qemu.json").read_text())
         self._directory = root / "by-hand"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        raise NotImplementedError
+        """Returns when the monitor has answered."""
+        self._directory.mkdir()
+        resources = self._machine["resources"]
+        self._process = subprocess.Popen(
+            self._machine["argv"],
+            pass_fds=[entry["fd"] for entry in resources],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: [self._open(entry) for entry in resources] and None,
+        )
+        _require_greeting(self._directory / "qmp.sock", self._process)
 
     def stop(self) -> None:
         assert self._process is not None
@@ -69,9 +88,42 @@ class HandMadeMachine:
         shutil.rmtree(self._directory)
         self._process = None
 
+    def _open(self, entry: dict[str, Any]) -> None:
+        descriptor = self._descriptor(entry)
+        os.dup2(descriptor, entry["fd"], inheritable=True)
 
-def answers(path: Path) -> None:
-    """Block until the monitor at path has sent its greeting."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(os.fspath(path))
-        connection.recv(4096)
+    def _descriptor(self, entry: dict[str, Any]) -> int:
+        if entry["type"] == "listen":
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(str(self._directory / entry["name"]))
+            listener.listen()
+            return listener.detach()
+        if entry["type"] == "tap":
+            return _open_tap()
+        if entry["type"] == "console-log":
+            return os.open(self._directory / "console.log", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        return os.open(entry["path"], os.O_RDWR if entry.get("write") else os.O_RDONLY)
+
+
+def _open_tap() -> int:
+    """A tap interface with a name of the kernel's choice, as QEMU's helper would hand it over."""
+    descriptor = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", b"", _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
+    return descriptor
+
+
+def _require_greeting(path: Path, process: subprocess.Popen[bytes]) -> None:
+    """Block until the monitor has sent its greeting; the socket is there before QEMU is."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"QEMU by hand ended with status {process.returncode}")
+        with (
+            socket.socket(socket.AF_UNIX) as connection,
+            contextlib.suppress(FileNotFoundError, ConnectionRefusedError),
+        ):
+            connection.connect(str(path))
+            connection.settimeout(60)
+            if connection.recv(4096):
+                return
+    raise RuntimeError("QEMU by hand did not answer")

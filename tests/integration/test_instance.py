@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
+from ansible_collections.tandem.machines.tests.integration import fixtures
 from ansible_collections.tandem.machines.tests.integration.runner import Ansible
 
 TYPES = ("container", "virtual-machine")
@@ -99,7 +102,7 @@ def test_config_devices_profiles_merge_replace_and_remove(ansible: Ansible, kind
     replaced = four(state="present", config={"user.c": True}, config_mode="replace")
     assert replaced.apply["instance"]["config"] == {"user.c": "true"}
     device = four(state="present", devices={"eth0": {"hwaddr": "00:16:3e:00:aa:bb"}})
-    assert device.apply["instance"]["devices"]["eth0"]["network"] == "tdtest0"
+    assert device.apply["instance"]["devices"]["eth0"]["network"] == fixtures.NETWORK
     ansible.task("profile", name="test-small", config={"limits.memory": "256MiB"})
     try:
         listed = four(state="present", profiles=["default", "test-small"])
@@ -177,9 +180,25 @@ def test_two_runs_at_once(ansible: Ansible, kind: str, tmp_path: Path) -> None:
     assert results[0]["instance"]["pid"] == results[1]["instance"]["pid"]
 
 
-def test_disks_of_a_container(ansible: Ansible, container: str, tmp_path: Path) -> None:
-    source = tmp_path / "my data"
-    source.mkdir()
+@pytest.fixture
+def host_directory() -> Iterator[Path]:
+    """A directory that a container's users can reach, as pytest's own cannot."""
+    top = Path(mkdtemp(prefix="shared-with-guests-", dir="/var/tmp"))
+    top.chmod(0o755)
+    (top / "my data").mkdir()
+    yield top / "my data"
+    shutil.rmtree(top)
+
+
+def test_a_directory_that_guests_cannot_reach_is_refused(ansible: Ansible, debian_image: str, tmp_path: Path) -> None:
+    devices = {"data": {"type": "disk", "source": str(tmp_path), "path": "/srv"}}
+    failed = ansible.failure("instance", **options("container", devices=devices))
+    assert "cannot be reached by the container's users: let others pass through /" in failed.message
+    assert not (ansible.root / "instances" / NAMES["container"]).exists()
+
+
+def test_disks_of_a_container(ansible: Ansible, container: str, host_directory: Path) -> None:
+    source = host_directory
     (source / "hello").write_text("from the host")
     devices = {
         "data": {"type": "disk", "source": str(source), "path": "/srv/my data", "readonly": True},
@@ -202,7 +221,7 @@ def test_disks_of_a_container(ansible: Ansible, container: str, tmp_path: Path) 
 def test_environment_reaches_commands(ansible: Ansible, container: str) -> None:
     ansible.task("instance", **options("container", config={"environment.ROLE": "web server"}))
     result = ansible.task("instance_exec", name=container, argv=["printenv", "ROLE"])
-    assert result["stdout"] == "web server\n"
+    assert result["stdout"] == "web server"
 
 
 def test_privileged_and_unprivileged_root(ansible: Ansible, container: str) -> None:

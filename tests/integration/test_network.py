@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +41,7 @@ from ansible_collections.tandem.machines.tests.integration.runner import Ansible
 LAB_ROOT = Path("/var/lib/tandem-test-network")
 NAT = {"ipv4.address": "10.93.0.1/24", "ipv4.nat": True}
 MAC, OTHER_MAC = "00:16:3e:93:00:01", "00:16:3e:93:00:02"
-KILLS = 10
+KILLS = 6
 
 
 @pytest.fixture
@@ -63,8 +65,6 @@ def in_lab(code: str) -> Any:
         f"from {prefix}._network import hosts, leases, lookup\n"
         f"paths = Paths(Path({str(LAB_ROOT)!r}))\n{code}\n"
     )
-    import sys
-
     process = subprocess.run(
         ["ip", "netns", "exec", HOST, sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -163,6 +163,9 @@ def test_fixed_addresses_follow_their_entries(client: Lab) -> None:
     assert client.lease()["ip"] == "10.93.0.7"
     assert in_lab(f"print(json.dumps(leases.find_lease(paths, 'tdn0', {MAC!r})))") == "10.93.0.7"
     assert client.ask("web1.tandem", "10.93.0.1") == "10.93.0.7"
+    in_lab(f"hosts.write_host_entry(paths, 'tdn0', 'web1', 'eth0', {MAC!r}, '10.93.0.8')")
+    wait_until(lambda: client.lease().get("ip") == "10.93.0.8")
+    assert client.ask("web1.tandem", "10.93.0.1") == "10.93.0.8"
     in_lab(f"leases.release_lease(paths, 'tdn0', {MAC!r}); hosts.remove_host_entry(paths, 'tdn0', 'web1', 'eth0')")
     wait_until(lambda: find_lease(Paths(LAB_ROOT), "tdn0", MAC) is None)
     assert client.ask("web1.tandem", "10.93.0.1") == "no answer, status 3"
@@ -318,6 +321,16 @@ def test_others_things_are_refused_and_stay(lab: Lab) -> None:
     assert lab.traces() == before
     shown = lab.run("network_info", unmanaged=True)["networks"]
     assert [(bridge["name"], bridge["managed"]) for bridge in shown] == [("tdn0", False)]
+
+
+def test_a_root_that_dnsmasq_cannot_enter_is_refused(lab: Lab, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    root = tmp_path / "state"
+    message = lab.refuse(name="tdn0", config=NAT, root=str(root))
+    shutil.rmtree(Paths(root).run)
+    assert "run chmod o+x" in message
+    assert [path.name for path in root.rglob("*")] == ["networks"]
+    assert lab.traces() == []
 
 
 def test_a_taken_port_is_named_and_the_creation_taken_back(lab: Lab) -> None:

@@ -231,7 +231,7 @@ class TestWithoutABoot:
 
     def test_a_second_launch_is_refused(self, machine: InstanceDefinition) -> None:
         program_file = f"{machine.directory}/launch"
-        done = subprocess.run(["/usr/bin/python3", "-I", program_file], check=False)
+        done = subprocess.run(["/usr/bin/python3", "-I", "-S", program_file], check=False)
         assert done.returncode == 1
         assert "it runs already as process" in (Path(machine.directory) / "qemu.log").read_text()
 
@@ -269,6 +269,8 @@ class TestWithoutABoot:
         lab.driver.freeze(machine)
         lab.driver.kill(machine)
         assert lab.driver.power(machine) is Power.STOPPED
+        with pytest.raises(Conflict, match="does not run"):
+            lab.driver.freeze(machine)
 
     def test_an_order_to_execute_a_program_fails(self, lab: Lab, machine: InstanceDefinition) -> None:
         """QEMU 7.2 is killed by its own filter, later ones report a failure."""
@@ -523,7 +525,7 @@ class TestGuest:
 def test_firmware_boots_it_and_the_launch_program_stops_it(lab: Lab) -> None:
     """As at boot and shutdown of a host with systemd: the launch program alone."""
     definition = lab.define("firmware", config={"limits.cpu": Cpus(2)}, boot=Boot())
-    program_file = ["/usr/bin/python3", "-I", f"{definition.directory}/launch"]
+    program_file = ["/usr/bin/python3", "-I", "-S", f"{definition.directory}/launch"]
     process = subprocess.Popen(program_file)
     try:
         while not Path(f"{definition.run_directory}/started.json").exists():

@@ -27,8 +27,8 @@ from ansible_collections.tandem.machines.plugins.module_utils._host.paths import
 from ansible_collections.tandem.machines.plugins.module_utils._module.converge import converge
 from ansible_collections.tandem.machines.plugins.module_utils._storage import btrfs_ioctl
 from ansible_collections.tandem.machines.plugins.module_utils._storage.layout import MARKER
-from ansible_collections.tandem.machines.plugins.module_utils._storage.model import Contents
 from ansible_collections.tandem.machines.plugins.module_utils._storage.pool import Pool, find_pool, open_pool
+from ansible_collections.tandem.machines.plugins.module_utils._storage.record import Contents
 from ansible_collections.tandem.machines.plugins.module_utils._storage.resource import build_storage_pool
 from ansible_collections.tandem.machines.tests.integration.fixtures import require_root
 from ansible_collections.tandem.machines.tests.integration.leaks import loop_devices, mounts

@@ -20,10 +20,17 @@ class Resource(Protocol[CurrentT]):
     the sense of _host/locks.py, needed to change it.
     """
 
-    noun: str
-    name: str
-    locks: tuple[tuple[str, str, bool], ...]
-    host: Any
+    @property
+    def noun(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def locks(self) -> tuple[tuple[str, str, bool], ...]: ...
+
+    @property
+    def host(self) -> Any: ...
 
     def observe(self) -> CurrentT:
         """Read the host; changes nothing. An object under interrupted work is shown as it is."""

@@ -60,6 +60,9 @@ def _lines(unit: Unit) -> Iterator[str]:
         yield f"After={name}.service"
     for service in unit.order_after:
         yield f"After={service}"
+    if unit.restarts:
+        # A few changes in a row are no crash loop; RestartSec keeps a real one slow.
+        yield "StartLimitIntervalSec=0"
     yield ""
     yield "[Service]"
     yield f"Type={_service_type(unit)}"

@@ -141,13 +141,12 @@ def _own_archives(
 
 
 def _is_fetchable(url: str) -> bool:
-    return urlsplit(url).scheme in ("http", "https", "file")
+    return urlsplit(url).scheme in ("http", "https")
 
 
 def _is_reachable_from_guests(url: str) -> bool:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return parts.scheme != "file" and host not in ("localhost", "::1") and not host.startswith("127.")
+    host = urlsplit(url).hostname or ""
+    return host not in ("localhost", "::1") and not host.startswith("127.")
 
 
 def _without_password(url: str) -> str:

@@ -14,6 +14,7 @@ import io
 import os
 import re
 import tarfile
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -117,6 +118,7 @@ def _write_tar(path: Path, files: Mapping[str, GuestFile]) -> None:
         for name, file in sorted(files.items()):
             member = tarfile.TarInfo(name)
             member.mode = file.mode
+            member.mtime = int(time.time())
             data = file.text.encode()
             if file.target is None:
                 member.size = len(data)

@@ -154,4 +154,6 @@ CLEAN_HOOK = (
     ' "$1"/var/lib/systemd/random-seed "$1"/var/lib/systemd/credential.secret "$1"/var/cache/ldconfig/*'
     ' "$1"/var/cache/debconf/*-old "$1"/var/lib/dpkg/*-old "$1"/etc/passwd- "$1"/etc/group- "$1"/etc/shadow-'
     ' "$1"/etc/gshadow- "$1"/etc/subuid- "$1"/etc/subgid- "$1"/var/log/*.log "$1"/var/log/apt/* "$1"/var/backups/*'
+    # systemd's ConditionNeedsUpdate: without these, the first boot runs ldconfig and rebuilds catalogs again.
+    ' && touch -r "$1"/usr "$1"/etc/.updated "$1"/var/.updated'
 )

@@ -26,7 +26,7 @@ KERNEL_FILE = "vmlinuz"
 INITRD_FILE = "initrd.img"
 
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}", re.ASCII)
-_MIRROR = re.compile(r"(?:https?|file)://[\x21-\x7e]{1,500}", re.ASCII)
+_MIRROR = re.compile(r"https?://[\x21-\x7e]{1,500}", re.ASCII)
 
 
 class FileFormat(str, Enum):
@@ -146,7 +146,7 @@ def _parse_release(distribution: str, text: str, where: str) -> str:
 def _parse_mirror(url: str | None, where: str) -> str | None:
     if url is None or _MIRROR.fullmatch(url):
         return url.rstrip("/") if url else None
-    raise InvalidRequest(f"{where}: source option mirror {url!a} is not an http, https or file URL")
+    raise InvalidRequest(f"{where}: source option mirror {url!a} is not an http or https URL")
 
 
 def _parse_packages(given: object, where: str) -> tuple[str, ...]:

@@ -24,11 +24,11 @@ def plan_image(desired: Desired, current: Current) -> ImagePlan:
     if desired.state is State.ABSENT:
         return _plan_removal(desired, current, leftovers)
     if current.image is None:
-        return _plan_creation(desired, None, leftovers)
+        return _plan_creation(desired, current, leftovers)
     if _is_made_from(desired.source, current):
         return _plan_update(desired, current.image, leftovers)
     if desired.recreate == "on-change":
-        return _plan_creation(desired, current.image, leftovers)
+        return _plan_creation(desired, current, leftovers)
     raise Conflict(
         f"image {desired.name} was made from another source ({_differences(desired.source, current.image)}):"
         " choose another name, remove it first, or set recreate to on-change"
@@ -48,16 +48,21 @@ def _plan_removal(desired: Desired, current: Current, leftovers: tuple[Step[Imag
     return Plan(removal, (*leftovers, RemoveImage(desired.name)), warnings=warnings)
 
 
-def _plan_creation(desired: Desired, old: Image | None, leftovers: tuple[Step[ImageHost], ...]) -> ImagePlan:
+def _plan_creation(desired: Desired, current: Current, leftovers: tuple[Step[ImageHost], ...]) -> ImagePlan:
+    old = current.image
     if desired.source is None:
         raise InvalidRequest(f"image {desired.name} does not exist: give a source to make it from")
     names = desired.names if desired.aliases is not None or old is None else old.aliases
     after = {"source": desired.source.render(), "aliases": list(names)}
+    if current.source_fingerprint is not None:
+        # That of a build is not known before it is made.
+        after["fingerprint"] = current.source_fingerprint
     steps: list[Step[ImageHost]] = [*leftovers, CreateImage(desired.name, desired.source)]
     if len(names) > 1:
         steps.append(SetAliases(desired.name, tuple(names)))
     state = (Change("state", "absent", "present"),) if old is None else ()
-    return Plan((*state, *compare("image", {} if old is None else _rendered(old), after)), tuple(steps))
+    before = {} if old is None else {key: value for key, value in _rendered(old).items() if key in after}
+    return Plan((*state, *compare("image", before, after)), tuple(steps))
 
 
 def _plan_update(desired: Desired, image: Image, leftovers: tuple[Step[ImageHost], ...]) -> ImagePlan:
@@ -87,4 +92,4 @@ def _differences(wanted: Source | None, image: Image) -> str:
 
 
 def _rendered(image: Image) -> dict[str, Any]:
-    return {"source": image.source.render(), "aliases": list(image.aliases)}
+    return {"fingerprint": image.fingerprint, "source": image.source.render(), "aliases": list(image.aliases)}

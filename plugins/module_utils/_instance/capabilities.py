@@ -15,6 +15,7 @@ from .._core.errors import EngineError
 from .._host import cgroups, probe
 from .._host.ids import next_container_base
 from .._host.paths import Paths
+from .._host.run import find_tool
 from .._host.supervisor import open_supervisor
 from .._storage.registry import DRIVERS as STORAGE_DRIVERS
 from .lxc import binding
@@ -84,7 +85,7 @@ def _storage_drivers() -> dict[str, Any]:
     drivers = {}
     for name, driver in sorted(STORAGE_DRIVERS.items()):
         features = driver.features
-        missing = [tool for tool in features.tools if probe.find_tool(tool) is None]
+        missing = [tool for tool in features.tools if find_tool(tool) is None]
         drivers[name] = {
             "supported": not missing,
             "reason": f"not installed: {', '.join(missing)}" if missing else "",

@@ -43,8 +43,8 @@ from .store import all_records, read_record, write_record
 
 if TYPE_CHECKING:
     from .._image.store import ImageStore
-    from .._storage.model import Usage as VolumeUsage
     from .._storage.pool import Pool
+    from .._storage.record import Usage as VolumeUsage
     from .lxc.driver import LxcDriver
     from .qemu.driver import QemuDriver
 
@@ -135,6 +135,7 @@ class Host:
         fingerprint = self.images.require(record.image_name).fingerprint
         self.pool(record.pool)
         self._require_bridges(record)
+        self._require_disks(self.definition(record))
         with hold(self.paths, [Lock("allocation")], _ALLOCATION_SECONDS):
             others = [other for other in all_records(self.paths) if other.name != record.name]
             write_record(self.paths, replace(_choose_identity(record, others), image=fingerprint))
@@ -343,10 +344,21 @@ class Host:
 
     def _require_disks(self, definition: InstanceDefinition) -> None:
         for disk in definition.disks:
+            where = f"instance {definition.name}: device {disk.device}: {disk.source}"
             if not os.path.isdir(disk.source):
+                raise Conflict(f"{where} is not a directory of this host")
+            is_mapped = definition.record.is_container and not definition.record.get("security.privileged")
+            closed = _find_closed_parent(Path(disk.source))
+            if is_mapped and closed is not None:
                 raise Conflict(
-                    f"instance {definition.name}: device {disk.device}: {disk.source} is not a directory of this host"
+                    f"{where} cannot be reached by the container's users: let others pass through {closed} (chmod o+x)"
                 )
+
+
+def _find_closed_parent(path: Path) -> Path | None:
+    """The first directory above path that only its owner and group may pass: an unprivileged container's
+    root is a stranger on the host, and liblxc mounts with its rights."""
+    return next((parent for parent in reversed(path.parents) if not parent.stat().st_mode & 0o001), None)
 
 
 def derived_id(record: Record, device: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .._core.errors import EngineError, InvalidRequest
 from .._core.kinds import InstanceType, Power, State, Work
-from .._core.names import require_name
+from .._core.names import is_fingerprint, require_alias, require_name
 from .._core.options import take_shorthands
 from .._core.plan import Plan
 from .._host.paths import Paths
@@ -41,7 +41,7 @@ def build_instance(params: Mapping[str, Any], paths: Paths) -> InstanceResource:
         name=name,
         state=State(params["state"]),
         type=kind,
-        image=params["image"],
+        image=_image(params["image"]),
         profiles=_profiles(params["profiles"]),
         description=params["description"],
         config=INSTANCE.parse(config, place, kind),
@@ -57,6 +57,10 @@ def build_instance(params: Mapping[str, Any], paths: Paths) -> InstanceResource:
     if conditions and desired.state not in (State.STARTED, State.RESTARTED):
         raise InvalidRequest(f"{place}: wait_for needs state started or restarted, not {desired.state.value}")
     return InstanceResource(desired, Host(paths), conditions, params["wait_timeout"])
+
+
+def _image(given: str | None) -> str | None:
+    return given if given is None or is_fingerprint(given) else require_alias(given)
 
 
 def _profiles(given: list[str] | None) -> tuple[str, ...] | None:

@@ -145,6 +145,9 @@ open_port() {
     sleep 0.05
   done 2>/dev/null
 }
+for tool in cat dd grep rm wc; do
+  command -v "$tool" >/dev/null || fail "the guest lacks the program $tool: install coreutils or BusyBox in it"
+done
 [ -n "$port" ] || find_port
 open_port || fail "port $port in the guest stays busy"
 set -C

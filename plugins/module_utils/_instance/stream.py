@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _QUIET_SECONDS = 15
 _ALIVE_SECONDS = 10
 _HELLO_SECONDS = 20
+_LOOK_SECONDS = 2
 _KILL_SECONDS = 5
 
 
@@ -207,17 +208,20 @@ class Run:
     def _wait_for_hello(self, port: socket.socket) -> None:
         deadline = time.monotonic() + _HELLO_SECONDS
         while not self._parser.started:
-            if not _wait(port, select.POLLIN, deadline):
-                raise self._explain_silence()
-            self._receive(port)
+            if _wait(port, select.POLLIN, min(deadline, time.monotonic() + _LOOK_SECONDS)):
+                self._receive(port)
+                continue
+            self._require_started()
+            if time.monotonic() >= deadline:
+                raise TimedOut(f"port tandem.stream of instance {self._guest.name}", _HELLO_SECONDS)
 
-    def _explain_silence(self) -> EngineError:
+    def _require_started(self) -> None:
+        """EngineError with its last words if our shell in the guest has ended before it said hello."""
         with self._guest.agent() as agent:
             state = agent.call("guest-exec-status", pid=self._agent_pid)
-        text = base64.b64decode(state.get("err-data", "")).decode("utf-8", "replace").strip()
         if state.get("exited"):
-            return EngineError(f"instance {self._guest.name}: {text.partition(' error ')[2] or text or state}")
-        return TimedOut(f"port tandem.stream of instance {self._guest.name}", _HELLO_SECONDS, "the command was started")
+            text = base64.b64decode(state.get("err-data", "")).decode("utf-8", "replace").strip()
+            raise EngineError(f"instance {self._guest.name}: {text.partition(' error ')[2] or text or state}")
 
     def _exchange(self, port: socket.socket) -> None:
         quiet_since = time.monotonic()

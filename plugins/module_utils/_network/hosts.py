@@ -28,8 +28,8 @@ _LOCK_SECONDS = 60.0
 def write_host_entry(paths: Paths, network: str, instance: str, device: str, hwaddr: str, ipv4: str | None) -> None:
     """Let DHCP know a guest's network card: its name in DNS, and the address it always gets if ipv4 is given.
 
-    dnsmasq reads the new file by itself. InvalidRequest for an address outside the network, Conflict for
-    one that another guest has. Nothing happens for a network without DHCP or one that is not ours.
+    InvalidRequest for an address outside the network, Conflict for one that another guest has. Nothing
+    happens for a network without an address or one that is not ours.
     """
     definition = find_definition(paths, network)
     if definition is None or definition.address is None:
@@ -40,7 +40,10 @@ def write_host_entry(paths: Paths, network: str, instance: str, device: str, hwa
     with hold(paths, [Lock("allocation", "hosts")], _LOCK_SECONDS):
         path = _path(paths, network, instance, device)
         _require_unique(path, network, hwaddr, ipv4)
-        write_if_changed(path, render_host(definition.get("dns.mode"), instance, hwaddr, ipv4).encode(), 0o644)
+        is_known = path.exists()
+        text = render_host(definition.get("dns.mode"), instance, hwaddr, ipv4)
+        if write_if_changed(path, text.encode(), 0o644) and is_known:
+            _reread_all(paths, network)
 
 
 def remove_host_entry(paths: Paths, network: str, instance: str, device: str) -> None:
@@ -49,7 +52,11 @@ def remove_host_entry(paths: Paths, network: str, instance: str, device: str) ->
     if not path.exists():
         return
     path.unlink(missing_ok=True)
-    # Older versions of dnsmasq notice new and changed files, but not that one has gone.
+    _reread_all(paths, network)
+
+
+def _reread_all(paths: Paths, network: str) -> None:
+    """dnsmasq notices new files by itself, but older versions keep what a changed or removed one had said."""
     process = open_supervisor(paths).find(Unit("network", network, ""))
     if process is not None:
         process.signal(signal.SIGHUP)

@@ -22,6 +22,8 @@ SCHEMA = 1
 HARDWARE_ADDRESS = "bridge.hwaddr"
 ADDRESS = "ipv4.address"
 DNSMASQ_UID = "dnsmasq.uid"
+# Below /proc/sys/net/*/conf they mean all interfaces, and those yet to come.
+_RESERVED_NAMES = ("all", "default")
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class Network:
 def parse_desired(params: Mapping[str, Any]) -> Desired:
     """A task's parameters; InvalidRequest naming the network and the option."""
     name = require_interface("network", params["name"])
+    if name in _RESERVED_NAMES:
+        raise InvalidRequest(f"network name {name!r} is reserved by the kernel: choose another")
     where = f"network {name}"
     kind = params.get("type")
     if kind is not None and kind not in TYPES:

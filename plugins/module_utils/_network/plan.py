@@ -184,10 +184,7 @@ def _removal_steps(name: str, current: Current, recorded: Recorded) -> Iterator[
 def _require_names_are_ours(name: str, current: Current) -> None:
     link, table = current.observed.link, current.observed.table
     if link is not None and (current.network is None or not is_ours(link, current.network)):
-        raise Conflict(
-            f"network {name}: an interface {name} exists that is {_whose(link)}: choose another name, "
-            f"or remove it with: ip link delete {name}"
-        )
+        raise Conflict(f"network {name}: an interface {name} exists that is {_whose(name, link)}")
     if table is not None and _is_foreign(table, current.recorded):
         raise Conflict(
             f"network {name}: an nftables table {table_name(name)} exists that is not ours: choose another name, "
@@ -195,10 +192,10 @@ def _require_names_are_ours(name: str, current: Current) -> None:
         )
 
 
-def _whose(link: Link) -> str:
+def _whose(name: str, link: Link) -> str:
     if link.alias.startswith("tandem:"):
-        return "of another tandem root, or has lost its record"
-    return "not ours"
+        return f"of another tandem root or has lost its record: choose another name, or run ip link delete {name}"
+    return "not ours: choose another name"
 
 
 def _is_foreign(table: Table, recorded: Recorded | None) -> bool:

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from pathlib import Path
 
-from .._core.errors import CommandFailed, TimedOut
+from .._core.errors import Conflict, TimedOut
 from .._host.files import ensure_directory, read_capped, write_atomic, write_if_changed
 from .._host.process import Process
 from .._host.supervisor import Supervisor
@@ -86,6 +87,7 @@ def start(network: Network, supervisor: Supervisor) -> None:
         (Path(network.directory) / CONFIGURATION).unlink(missing_ok=True)
         supervisor.start(unit)
         return
+    _require_searchable(network)
     _write_files(network)
     require_port_free(network.name, str(network.interface.ip))
     supervisor.start(unit)
@@ -97,6 +99,16 @@ def stop(network: Network, supervisor: Supervisor) -> None:
     unit = service_unit(network)
     supervisor.stop(unit, _STOP_SECONDS)
     supervisor.remove(unit)
+
+
+def _require_searchable(network: Network) -> None:
+    """Conflict if dnsmasq, which is nobody in particular, could not reach its files."""
+    for directory in Path(network.directory).parents:
+        if not directory.stat().st_mode & stat.S_IXOTH:
+            raise Conflict(
+                f"network {network.name}: dnsmasq runs without rights and cannot pass {directory}: "
+                f"run chmod o+x {directory}, or choose another root"
+            )
 
 
 def _write_files(network: Network) -> None:
@@ -124,7 +136,7 @@ def _rewrite_host(network: Network, path: Path) -> None:
 
 
 def _wait_until_ready(network: Network, process: Process | None) -> None:
-    """Return when the DNS port is bound, which comes last of all that can fail; CommandFailed if it ends before.
+    """Return when the DNS port is bound, which comes last of all that can fail; Conflict if it ends before.
 
     No event tells that another process has bound a port, so it is looked up in growing intervals, while the
     end of the process is awaited.
@@ -140,7 +152,7 @@ def _wait_until_ready(network: Network, process: Process | None) -> None:
             process.wait(pause)
         except TimedOut:
             pause = min(pause * 2, 0.2)
-    raise CommandFailed(_command(network)[-2:], 1, _log_tail(network))
+    raise Conflict(f"network {network.name}: dnsmasq ended at once: {' '.join(_log_tail(network).split())}")
 
 
 def _log_tail(network: Network) -> str:

@@ -44,7 +44,7 @@ BUILD_SOURCE = OptionTable(
             STRING,
             container=CREATE,
             vm=CREATE,
-            doc="URL of the package archive (http, https or file); by default the host's own when it runs the same"
+            doc="URL of the package archive (http or https); by default the host's own when it runs the same"
             " distribution, else the official one.",
         ),
         Option(
@@ -161,7 +161,7 @@ DISTRIBUTIONS: Mapping[str, Distribution] = {
         keyring_package="ubuntu-keyring",
         releases={
             "jammy": Release("22.04", _UBUNTU, is_merged_late=True),
-            "noble": Release("24.04", (*_UBUNTU, "systemd-resolved", "systemd-boot-efi"), is_merged_late=True),
+            "noble": Release("24.04", (*_UBUNTU, "systemd-resolved", "systemd-boot-efi")),
             "resolute": Release("26.04", (*_UBUNTU, "systemd-resolved", "systemd-boot-efi")),
         },
     ),

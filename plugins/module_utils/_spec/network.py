@@ -31,15 +31,15 @@ NETWORK_CONFIG = OptionTable(
             "dns.mode",
             choice("managed", "dynamic", "none"),
             default="managed",
-            doc="Names of guests in DNS: C(managed) gives each its instance's name, C(dynamic) the name it asks for, "
-            "C(none) no name.",
+            doc="Names of guests in DNS: managed gives each its instance's name, dynamic the name it asks for, "
+            "none no name.",
         ),
         Option("dns.search", DOMAINS, doc="Domains that guests search, separated by commas."),
         Option(
             "ipv4.address",
             IPV4_INTERFACE,
-            doc="Address of the host on the bridge with its prefix length; C(auto) chooses a free 10.x.y.1/24 once, "
-            "C(none) makes a bridge without address, DHCP, DNS and NAT. A new network has C(auto).",
+            doc="Address of the host on the bridge with its prefix length; auto chooses a free 10.x.y.1/24 once, "
+            "none makes a bridge without address, DHCP, DNS and NAT. A new network has auto.",
         ),
         Option("ipv4.dhcp", BOOL, default=True, doc="Give guests addresses by DHCP."),
         Option("ipv4.dhcp.expiry", LEASE_TIME, default=3600, doc="How long a DHCP lease lasts."),
@@ -61,10 +61,10 @@ NETWORK_CONFIG = OptionTable(
             "ipv4.nat",
             BOOL,
             default=False,
-            doc="Give guests the host's address outside. A new network with the address C(auto) has C(true).",
+            doc="Give guests the host's address outside. A new network with the address auto has true.",
         ),
         Option("ipv4.routing", BOOL, default=True, doc="Forward traffic between the bridge and other networks."),
-        Option("ipv6.address", NO_IPV6, doc="Only C(none): networks have IPv4 only."),
+        Option("ipv6.address", NO_IPV6, doc="Only none: networks have IPv4 only."),
         Option("user.*", STRING, doc="Free keys for people and tools."),
     ),
 )

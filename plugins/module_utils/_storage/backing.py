@@ -21,8 +21,9 @@ from . import block
 from . import btrfs_ioctl as btrfs
 from .driver import Driver
 from .layout import AREA_MODES, IMAGES, MARKER, Layout, is_temporary, marker_uuid
-from .model import ROUNDING_BYTES, Backing, Recorded
+from .model import ROUNDING_BYTES
 from .mounts import find_mount
+from .record import Backing, Recorded
 
 _FORMAT_SECONDS = 600
 

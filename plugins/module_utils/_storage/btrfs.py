@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +25,7 @@ from pathlib import Path
 from .._core.errors import NotSupported
 from . import btrfs_ioctl as btrfs
 from .features import FEATURES
-from .model import Usage
+from .record import Usage
 from .tree import remove_tree
 
 _NO_GROUP = (errno.ENOENT, errno.ENOTCONN, errno.EINVAL)
@@ -132,8 +131,10 @@ class BtrfsDriver:
     def _quota_mode(self) -> str | None:
         """'squota' for simple quotas, 'qgroup' for full ones, None without; Linux before 6.7 shows no mode."""
         with _opened(self._volumes) as top:
-            identity = uuid.UUID(bytes=btrfs.filesystem_uuid(top))
-        directory = Path(f"/sys/fs/btrfs/{identity}/qgroups")
+            identity = btrfs.filesystem_uuid(top).hex()
+        # Formatted here, since module uuid takes longer to load than all of this file.
+        parts = (identity[:8], identity[8:12], identity[12:16], identity[16:20], identity[20:])
+        directory = Path(f"/sys/fs/btrfs/{'-'.join(parts)}/qgroups")
         try:
             if (directory / "enabled").read_text().strip() != "1":
                 return None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .._core.errors import NotSupported
 from .features import FEATURES
-from .model import Usage
+from .record import Usage
 from .tree import copy_tree, remove_tree, tree_bytes, write_out
 
 

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .features import Features
-from .model import Usage
+from .record import Usage
 
 
 class Driver(Protocol):

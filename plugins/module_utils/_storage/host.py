@@ -12,10 +12,10 @@ from .._host.paths import Paths
 from .._host.supervisor import open_supervisor
 from . import backing, layout, mounts
 from .layout import AREA_MODES, layout_of
-from .model import Backing, Presence, Recorded
 from .observe import pool_unit
 from .plan import users_message
 from .pool import driver_of, open_pool
+from .record import Backing, Presence, Recorded
 from .users import users_in
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from .._core.errors import Conflict
 from .._host.files import TEMPORARY_PREFIX, ensure_directory, read_json, write_json
 from .._host.paths import Paths
-from .model import SCHEMA, Presence, Recorded, parse_record, render_record
+from .record import SCHEMA, Presence, Recorded, parse_record, render_record
 
 MARKER = ".tandem-pool.json"
 IMAGES = "images"

@@ -13,19 +13,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from .._core.errors import Conflict, InvalidRequest
+from .._core.errors import InvalidRequest
 from .._core.kinds import NONE, Work
 from .._core.names import require_name
-from .._core.options import Config
-from .._core.values import parse_positive_size, render_size
 from .._spec.storage import POOL_DRIVERS, POOL_OPTION_DRIVERS, STORAGE_POOL_CONFIG
+from .record import Presence, Recorded, Space
 
-SCHEMA = 1
 GIB = 1024**3
-# mkfs.btrfs of btrfs-progs 6.2 refuses less than 109 MiB.
-SMALLEST_LOOP_BYTES = 128 * 1024**2
 # btrfs takes whole sectors of 4 KiB from its device, a loop device whole ones of 512: a smaller difference is rounding.
 ROUNDING_BYTES = 64 * 1024
+# mkfs.btrfs of btrfs-progs 6.2 refuses less than 109 MiB.
+SMALLEST_LOOP_BYTES = 128 * 1024**2
 
 # btrfs(5), without those that choose another subvolume or device or mount read-only: they would break the pool.
 MOUNT_OPTIONS = (
@@ -38,15 +36,6 @@ MOUNT_OPTIONS = (
 _MOUNT_VALUE = re.compile(r"[a-z0-9:-]{1,32}", re.ASCII)
 
 
-class Backing(str, Enum):
-    """What a pool lies on. PLAIN is the directory volumes/ itself, DIRECTORY one that the user gave."""
-
-    LOOP = "loop"
-    BLOCK = "block"
-    DIRECTORY = "directory"
-    PLAIN = "plain"
-
-
 class SourceKind(str, Enum):
     """What is at the path given as source."""
 
@@ -54,14 +43,6 @@ class SourceKind(str, Enum):
     BLOCK = "block"
     DIRECTORY = "directory"
     OTHER = "other"
-
-
-class Presence(str, Enum):
-    """What lies in a pool's directory volumes/: its own volumes, nothing, or those of something else."""
-
-    MOUNTED = "mounted"
-    UNMOUNTED = "unmounted"
-    FOREIGN = "foreign"
 
 
 @dataclass(frozen=True)
@@ -81,30 +62,6 @@ class Desired:
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """The record of a pool. size_bytes is the loop file's size as chosen at creation, config.size given or not."""
-
-    name: str
-    uuid: str
-    driver: str
-    backing: Backing
-    config: Config = field(default_factory=dict)
-    description: str = ""
-    work: Work | None = None
-    size_bytes: int | None = None
-    is_source_ours: bool = False
-
-    @property
-    def source(self) -> str | None:
-        source = self.config.get("source")
-        return None if source is None else str(source)
-
-    @property
-    def mount_options(self) -> str:
-        return str(STORAGE_POOL_CONFIG.get(self.config, "btrfs.mount_options"))
-
-
-@dataclass(frozen=True)
 class Source:
     """The path given as source, as it is. filesystem is that of the directory, or of its parent while it is missing.
 
@@ -116,30 +73,6 @@ class Source:
     filesystem: str = ""
     is_empty: bool = True
     content: str = ""
-
-
-@dataclass(frozen=True)
-class Space:
-    total_bytes: int
-    used_bytes: int
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a volume takes and what it may take, None if it is not known or not limited."""
-
-    used_bytes: int | None
-    total_bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class Contents:
-    """Names of whole volumes; images by fingerprint. Unfinished ones are not listed."""
-
-    images: tuple[str, ...] = ()
-    containers: tuple[str, ...] = ()
-    virtual_machines: tuple[str, ...] = ()
-    volumes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -221,46 +154,3 @@ def _require_mount_options(text: str, where: str) -> None:
             raise InvalidRequest(
                 f"{where}: config option btrfs.mount_options: {option!r} has a value that is not valid"
             )
-
-
-def render_record(recorded: Recorded) -> dict[str, Any]:
-    volatile = {"backing": recorded.backing.value, "source.created": "true" if recorded.is_source_ours else "false"}
-    if recorded.size_bytes is not None:
-        volatile["size"] = render_size(recorded.size_bytes)
-    return {
-        "schema": SCHEMA,
-        "kind": "storage-pool",
-        "name": recorded.name,
-        "uuid": recorded.uuid,
-        "driver": recorded.driver,
-        "work": recorded.work.value if recorded.work else None,
-        "config": STORAGE_POOL_CONFIG.render(recorded.config),
-        "description": recorded.description,
-        "volatile": volatile,
-    }
-
-
-def parse_record(data: Mapping[str, Any], name: str) -> Recorded:
-    """A record from its JSON; Conflict if it is damaged or was written by a newer version."""
-    if data.get("schema") != SCHEMA:
-        raise Conflict(
-            f"storage pool {name}: its record has schema {data.get('schema')!r} and this collection reads "
-            f"{SCHEMA}: upgrade it"
-        )
-    try:
-        volatile = data["volatile"]
-        return Recorded(
-            name=name,
-            uuid=str(data["uuid"]),
-            driver=str(data["driver"]),
-            backing=Backing(volatile["backing"]),
-            config=STORAGE_POOL_CONFIG.parse(data["config"], f"record of storage pool {name}"),
-            description=str(data["description"]),
-            work=Work(data["work"]) if data["work"] else None,
-            size_bytes=parse_positive_size(volatile["size"]) if "size" in volatile else None,
-            is_source_ours=volatile.get("source.created") == "true",
-        )
-    except (KeyError, TypeError, ValueError, InvalidRequest) as error:
-        raise Conflict(
-            f"storage pool {name}: its record is damaged ({error}): restore storage/{name}/pool.json"
-        ) from None

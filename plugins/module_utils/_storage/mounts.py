@@ -15,7 +15,7 @@ from .._core.errors import CommandFailed, Conflict, NotSupported
 from .._host.files import write_if_changed
 from .._host.run import run
 from .layout import Layout
-from .model import Backing, Recorded
+from .record import Backing, Recorded
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _MOUNT_SECONDS = 300

@@ -20,9 +20,10 @@ from .backing import observe_sizes
 from .block import describe_device, observe_source
 from .features import FEATURES
 from .layout import AREA_MODES, MARKER, Layout, layout_of, marker_uuid, observe_presence, read_record
-from .model import Backing, Current, Presence, Recorded, Source, SourceKind
+from .model import Current, Source, SourceKind
 from .mounts import find_mount, mount_argv, unmount_argv
 from .pool import Pool
+from .record import Backing, Presence, Recorded
 from .users import find_instance_users, find_profile_users, users_in
 
 

@@ -19,16 +19,14 @@ from .features import FEATURES
 from .model import (
     ROUNDING_BYTES,
     SMALLEST_LOOP_BYTES,
-    Backing,
     Current,
     Desired,
-    Presence,
-    Recorded,
     Source,
     SourceKind,
     default_loop_bytes,
     require_options_of_driver,
 )
+from .record import Backing, Presence, Recorded
 from .steps import (
     ClearPool,
     GrowPool,

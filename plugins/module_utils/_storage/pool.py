@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 from .._core.errors import CommandFailed, Conflict, InvalidRequest, Locked
@@ -24,6 +25,7 @@ from .._host.files import TEMPORARY_PREFIX, sync_directory
 from .._host.locks import Lock, hold
 from .._host.paths import Paths
 from .driver import Driver
+from .features import FEATURES
 from .layout import (
     CONTAINERS,
     IMAGES,
@@ -35,8 +37,7 @@ from .layout import (
     observe_presence,
     read_record,
 )
-from .model import Backing, Contents, Presence, Recorded, Space, Usage
-from .registry import DRIVERS
+from .record import Backing, Contents, Presence, Recorded, Space, Usage
 
 ROOT = "rootfs"
 _MOUNT_LOCK_SECONDS = 60
@@ -65,6 +66,9 @@ def find_pool(paths: Paths, name: str) -> Pool | None:
 
 def driver_of(recorded: Recorded, volumes: Path) -> Driver:
     """The pool's driver, working below volumes."""
+    # Drivers are compiled where they act; most runs only ask whether a volume is there.
+    from .registry import DRIVERS
+
     return DRIVERS[recorded.driver](volumes, recorded.backing in (Backing.LOOP, Backing.BLOCK))
 
 
@@ -106,9 +110,12 @@ class Pool:
         self.uuid = recorded.uuid
         self.volumes = volumes
         self._paths = paths
-        self._backing = recorded.backing
-        self._acts = driver_of(recorded, volumes)
-        self.features = self._acts.features
+        self._recorded = recorded
+        self.features = FEATURES[recorded.driver]
+
+    @cached_property
+    def _acts(self) -> Driver:
+        return driver_of(self._recorded, self.volumes)
 
     # Images.
 
@@ -271,7 +278,9 @@ class Pool:
         else:
             return
         space = self.space()
-        remedy = "grow it with config.size" if self._backing is Backing.LOOP else "make room on its file system"
+        remedy = (
+            "grow it with config.size" if self._recorded.backing is Backing.LOOP else "make room on its file system"
+        )
         raise Conflict(
             f"storage pool {self.name} is full: {render_size(space.used_bytes)} of {render_size(space.total_bytes)} "
             f"are in use; {remedy}, or remove something"

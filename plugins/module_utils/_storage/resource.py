@@ -19,9 +19,10 @@ from .._host.paths import Paths
 from .._spec.storage import STORAGE_POOL_CONFIG
 from .host import Host
 from .layout import layout_of, pool_names
-from .model import Backing, Current, Desired, Presence, parse_desired
+from .model import Current, Desired, parse_desired
 from .observe import observe_pool
 from .plan import plan_storage_pool, plan_undo
+from .record import Backing, Presence
 from .steps import PoolHost
 
 

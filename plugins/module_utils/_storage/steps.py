@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .._core.values import render_size
-from .model import Backing, Recorded
+from .record import Backing, Recorded
 
 
 class PoolHost(Protocol):

@@ -13,7 +13,7 @@ from typing import Any
 from .._core.errors import Conflict
 from .._host.files import read_json
 from .._host.paths import Paths
-from .model import Contents
+from .record import Contents
 
 
 def users_in(contents: Contents) -> tuple[str, ...]:

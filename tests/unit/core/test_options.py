@@ -30,7 +30,8 @@ def test_unknown_key_names_the_nearest() -> None:
 
 def test_wrong_value_names_object_option_and_remedy() -> None:
     assert message_of({"limits.memory": "1 GB B"}) == (
-        "instance web1: config option limits.memory: '1 GB B' is not a size: write a number with a unit, such as 512MiB or 2GiB"
+        "instance web1: config option limits.memory: '1 GB B' is not a size: "
+        "write a number with a unit, such as 512MiB or 2GiB"
     )
 
 

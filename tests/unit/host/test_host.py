@@ -48,7 +48,7 @@ def test_write_does_not_follow_a_planted_link(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff\xfe", b'{"a": 1}' + b" " * files.RECORD_LIMIT_BYTES])
 def test_damaged_record_is_a_conflict_that_names_the_path(tmp_path: pathlib.Path, damage: bytes) -> None:
     (tmp_path / "r.json").write_bytes(damage)
-    with pytest.raises(Conflict, match="r.json"):
+    with pytest.raises(Conflict, match=r"r\.json"):
         files.read_json(tmp_path / "r.json")
 
 

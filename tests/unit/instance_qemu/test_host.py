@@ -68,7 +68,8 @@ def test_an_old_qemu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_processor_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program.platform, "machine", lambda: "riscv64")
+    other = os.uname_result(("Linux", "host", "6.1", "#1", "riscv64"))
+    monkeypatch.setattr(program.os, "uname", lambda: other)
     with pytest.raises(NotSupported, match="riscv64"):
         program.program_name()
 

@@ -48,14 +48,19 @@ def test_a_path_cannot_become_an_option_of_virtiofsd(source: str) -> None:
     assert option[len("source=") :].replace("\\,", ",").replace("\\\\", "\\") == source
 
 
-def test_version_1_has_a_group_in_each_hierarchy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version_1_has_a_group_in_each_hierarchy_and_a_missing_one_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(launch, "CGROUP_ROOT", str(tmp_path))
-    for name in ("memory", "pids", "unified"):
-        (tmp_path / name).mkdir()
-    assert launch.group_directories("tandem/web1") == {
-        "memory": f"{tmp_path}/memory/tandem/web1",
-        "pids": f"{tmp_path}/pids/tandem/web1",
-    }
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory/cgroup.procs").touch()
+    settings = {"memory": [["memory.limit_in_bytes", "5"]], "pids": [["pids.max", "7"]]}
+    missing: list[str] = []
+    launch.join_groups({"path": "tandem/web1", "v1": settings, "v2": []}, missing)
+    assert (tmp_path / "memory/tandem/web1/memory.limit_in_bytes").read_text() == "5"
+    assert (tmp_path / "memory/tandem/web1/cgroup.procs").read_text() == str(os.getpid())
+    assert missing == ["control group pids (No such file or directory)"]
+    assert not (tmp_path / "pids").exists()
 
 
 def test_version_2_has_one_group_and_its_controllers_are_handed_down(
@@ -78,6 +83,7 @@ def test_version_2_has_one_group_and_its_controllers_are_handed_down(
 def test_a_limit_that_cannot_be_set_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "CGROUP_ROOT", str(tmp_path))
     (tmp_path / "memory/tandem/web1/memory.limit_in_bytes").mkdir(parents=True)
+    (tmp_path / "memory/cgroup.procs").touch()
     missing: list[str] = []
     launch.join_groups({"path": "tandem/web1", "v1": {"memory": [["memory.limit_in_bytes", "5"]]}, "v2": []}, missing)
     assert missing == ["control group setting memory.limit_in_bytes (Is a directory)"]

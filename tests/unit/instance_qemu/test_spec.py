@@ -19,13 +19,13 @@ from ansible_collections.tandem.machines.plugins.module_utils._instance.model im
     NicDefinition,
     Record,
 )
+from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu import driver, launch
 from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.command import render_command
 from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.description import (
     SCHEMA,
     memory_limit,
     render_description,
 )
-from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.launch import SCHEMA as LAUNCH_SCHEMA
 from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.spec import (
     DirectBoot,
     Nic,
@@ -158,5 +158,6 @@ def test_only_kvm_machines_get_kvm() -> None:
     assert ["devices.allow", "c 10:232 rwm"] in description["cgroups"]["v1"]["devices"]
 
 
-def test_the_launch_program_reads_what_we_write() -> None:
-    assert SCHEMA == LAUNCH_SCHEMA == render_description(spec(), {})["schema"]
+def test_the_launch_program_reads_what_we_write_and_we_what_it_writes() -> None:
+    assert driver.STARTED == launch.STARTED
+    assert SCHEMA == launch.SCHEMA == render_description(spec(), {})["schema"]

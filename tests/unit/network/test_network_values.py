@@ -168,6 +168,7 @@ def test_type_none_takes_what_a_bridge_without_address_has(config: dict[str, Any
         ({"name": "../x"}, "is not valid"),
         ({"name": "br0\n"}, "is not valid"),
         ({"name": "lo.1"}, "is not valid"),
+        ({"name": "default"}, "network name 'default' is reserved"),
         ({"name": "tdn0", "type": "macvlan"}, "type 'macvlan' is not one of bridge, none"),
         ({"name": "tdn0", "config": {"ipv4.adress": "auto"}}, "did you mean ipv4.address"),
         ({"name": "tdn0", "config": {"ipv4.nat": "maybe"}}, "ipv4.nat: 'maybe' is not a boolean"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import platform
 from functools import lru_cache
 
 KVM = "kvm"
@@ -23,7 +22,7 @@ _CPUINFO_LIMIT_BYTES = 64 * 1024
 @lru_cache(maxsize=1)
 def find_accelerator() -> tuple[str, str]:
     """kvm or tcg (emulation), and why in one clause; the answer holds for the life of this process."""
-    problem = _find_problem(_DEVICE, platform.machine(), _read_cpuinfo())
+    problem = _find_problem(_DEVICE, os.uname().machine, _read_cpuinfo())
     return (TCG, problem) if problem else (KVM, f"{_DEVICE} works")
 
 

@@ -2,7 +2,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
-"""Virtual machines: what instances do, done by QEMU."""
+"""Virtual machines: what instances do, done by QEMU.
+
+What only a change needs is imported where it is used: Ansible compiles every module of its archive anew
+for each task, and most tasks find nothing to do.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..._core.errors import CommandFailed, EngineError, QmpError, TimedOut
+from ..._core.errors import CommandFailed, Conflict, EngineError, QmpError, TimedOut
 from ..._core.kinds import Power
 from ..._core.options import Config
 from ..._host import cgroups
@@ -23,18 +27,18 @@ from ..._host.paths import Paths
 from ..._host.process import Process
 from ..._host.supervisor import Supervisor
 from ..._host.unit import Unit
-from .. import agent
 from ..model import Address, InstanceDefinition, Usage
-from .console import move_log, open_live_log
 from .description import group_path
-from .disk import create_overlay, grow, must_grow
-from .launch import PRESS_AGAIN_SECONDS, STARTED
 from .native import LAUNCH, is_current, write_files
 from .program import require_host
 from .qmp import Qmp, await_greeting, query_status
 from .spec import ROOT_DISK, round_memory
-from .startup import await_launch, listening
 
+# Must equal STARTED in launch.py.
+STARTED = "started.json"
+
+# Without the user's settings and without site-packages, which the launch program has no use for.
+_PYTHON = ("/usr/bin/python3", "-I", "-S")
 _START_SECONDS = 60
 _STATUS_SECONDS = 5
 _KILL_SECONDS = 5
@@ -61,7 +65,7 @@ class QemuDriver:
     def unit(self, definition: InstanceDefinition) -> Unit:
         record = definition.record
         networks = sorted({device.options["network"] for _, device in record.nics() if "network" in device.options})
-        program = ("/usr/bin/python3", "-I", f"{definition.directory}/{LAUNCH}")
+        program = (*_PYTHON, f"{definition.directory}/{LAUNCH}")
         grace_seconds = record.get("boot.host_shutdown_timeout")
         return Unit(
             kind="instance",
@@ -77,11 +81,15 @@ class QemuDriver:
 
     def create_disk(self, definition: InstanceDefinition, size_bytes: int | None) -> None:
         """The root disk over the image's; one that exists is left alone, since only whole ones get the name."""
+        from .disk import create_overlay
+
         if not os.path.exists(definition.root):
             create_overlay(Path(definition.root), Path(definition.backing), size_bytes)
 
     def grow_disk(self, definition: InstanceDefinition, size_bytes: int) -> None:
         """Give the root disk a larger size, also while the machine runs; Conflict for a smaller one."""
+        from .disk import grow, must_grow
+
         process = self._process(definition)
         if process is None:
             grow(Path(definition.root), size_bytes)
@@ -90,6 +98,8 @@ class QemuDriver:
                 monitor.execute("block_resize", {"node-name": ROOT_DISK, "size": size_bytes})
 
     def start(self, definition: InstanceDefinition) -> None:
+        from .startup import await_launch, listening
+
         if self._process(definition) is not None:
             return
         unit = self.unit(definition)
@@ -100,14 +110,15 @@ class QemuDriver:
         self.clean(definition)
         run_directory = Path(definition.run_directory)
         ensure_directory(run_directory)
-        with listening(run_directory) as listener:
-            self._supervisor.start(unit)
-            complaint = await_launch(listener, self._supervisor.find(unit), _START_SECONDS)
+        complaint = ""
         try:
-            await_greeting(run_directory / "qmp.sock", timeout_seconds=_START_SECONDS)
-        except EngineError:
+            with listening(run_directory) as listener:
+                self._supervisor.start(unit)
+                complaint = await_launch(listener, self._supervisor.find(unit), _START_SECONDS)
+            await_greeting(_monitor_path(definition), timeout_seconds=_START_SECONDS)
+        except EngineError as error:
             # Read before cleaning up; a QEMU that hangs must not stay.
-            reason = complaint or _log_tail(definition) or "it ended without a message"
+            reason = complaint or _log_tail(definition) or str(error)
             self.kill(definition)
             raise CommandFailed((f"start of virtual machine {definition.name}",), 1, reason) from None
 
@@ -178,6 +189,8 @@ class QemuDriver:
         shutil.rmtree(definition.run_directory, ignore_errors=True)
 
     def addresses(self, definition: InstanceDefinition) -> tuple[Address, ...]:
+        from .. import agent
+
         interfaces = agent.observe_addresses(f"{definition.run_directory}/qga.sock", definition.name, _AGENT_SECONDS)
         return tuple(
             Address(
@@ -222,17 +235,19 @@ class QemuDriver:
     def _require_process(self, definition: InstanceDefinition) -> Process:
         process = self._process(definition)
         if process is None:
-            raise QmpError("to answer", "NotRunning", f"virtual machine {definition.name} does not run")
+            raise Conflict(f"virtual machine {definition.name} does not run: start it first")
         return process
 
     def _monitor(self, definition: InstanceDefinition, process: Process) -> Qmp:
         return Qmp(_monitor_path(definition), process.pid)
 
     def _shut_down(self, definition: InstanceDefinition, process: Process, timeout_seconds: float) -> None:
+        from .launch import PRESS_AGAIN_SECONDS
+
         deadline = time.monotonic() + timeout_seconds
         while True:
             # A guest that is still booting ignores the button; pressing it again costs nothing.
-            with suppress(QmpError):
+            with suppress(QmpError, TimedOut):
                 self._press_power_button(definition, process)
             remaining = deadline - time.monotonic()
             with suppress(TimedOut):
@@ -274,6 +289,8 @@ def _started(definition: InstanceDefinition) -> Mapping[str, Any] | None:
 @contextmanager
 def _kept_console(definition: InstanceDefinition, process: Process) -> Iterator[None]:
     """Move the console's log to console.log afterwards; the log outlives its machine while we have it open."""
+    from .console import move_log, open_live_log
+
     descriptor = open_live_log(process.pid)
     try:
         yield

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,7 @@ from ..._host.files import read_capped, write_atomic, write_if_changed
 from ..cloud_init import render_seed
 from ..model import InstanceDefinition
 from ..record import render_record
-from . import launch
 from .description import render_description
-from .seed import seed_digest, write_seed
 from .spec import DirectBoot, FirmwareBoot, VmHost, render_spec
 
 LAUNCH = "launch"
@@ -32,6 +31,8 @@ _FLASH_LIMIT_BYTES = 16 * 1024 * 1024
 def write_files(definition: InstanceDefinition, host: VmHost) -> None:
     """Make all of them current; qemu.json last, since it vouches for the others."""
     directory = Path(definition.directory)
+    from .seed import seed_digest, write_seed
+
     seed = render_seed(definition.record)
     description = _render(definition, host, seed)
     if seed and (_recorded_seed(directory) != seed_digest(seed) or not (directory / _SEED).exists()):
@@ -61,8 +62,16 @@ def _render(definition: InstanceDefinition, host: VmHost, seed: Mapping[str, str
     machine = render_spec(definition, host, _boot(definition, host), path)
     record = render_record(definition.record)
     started_with = {"config": record["expanded_config"], "devices": record["expanded_devices"]}
-    description = {**render_description(machine, started_with), "seed": seed_digest(seed) if seed else None}
+    description = {**render_description(machine, started_with), "seed": _digest(seed)}
     return (json.dumps(description, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _digest(seed: Mapping[str, str]) -> str | None:
+    if not seed:
+        return None
+    from .seed import seed_digest
+
+    return seed_digest(seed)
 
 
 def _boot(definition: InstanceDefinition, host: VmHost) -> DirectBoot | FirmwareBoot:
@@ -88,9 +97,11 @@ def _recorded_seed(directory: Path) -> Any:
 
 
 def _launch_program() -> bytes:
-    """The source of launch.py: from the file, or from the archive Ansible ships modules in."""
-    loader: Any = launch.__loader__
-    source = loader.get_source(launch.__name__)
+    """The source of launch.py, from the file or from the archive Ansible ships; compiling it here would be a waste."""
+    name = f"{__package__}.launch"
+    found = find_spec(name)
+    loader: Any = found.loader if found is not None else None
+    source = loader.get_source(name) if loader is not None else None
     if source is None:
         raise MissingDependency(
             "the source of the launch program is not available: install the collection with sources"

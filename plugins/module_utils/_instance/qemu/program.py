@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from typing import Any
 
 from ..._core.errors import MissingDependency, NotSupported, QmpError
@@ -32,7 +31,7 @@ _VHOST_NET = "/dev/vhost-net"
 
 def program_name() -> str:
     """The QEMU for this host's processor; NotSupported for processors we have no machine for."""
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in _PROGRAMS:
         raise NotSupported(f"virtual machines are not supported on {machine} hosts: use {', '.join(_PROGRAMS)}")
     return _PROGRAMS[machine]

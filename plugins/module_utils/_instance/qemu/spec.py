@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import Union
@@ -168,6 +167,9 @@ def device_id(kind: str, name: str) -> str:
     """QEMU's id of a device, readable where the name allows it: disk-data, nic-eth0."""
     if _PLAIN_NAME.fullmatch(name):
         return f"{kind}-{name}"
+    # Seldom needed, and slow to import.
+    import hashlib
+
     return f"{kind}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
 
 
