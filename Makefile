@@ -24,7 +24,7 @@ PYTEST := $(BIN)/python -m pytest
 RUN := PYTHONPATH=$(BUILD) $(BIN)/python -m
 
 QUICKSTART_PACKAGES := python3 python3-venv
-TEST_PACKAGES := $(QUICKSTART_PACKAGES) git shellcheck
+TEST_PACKAGES := $(QUICKSTART_PACKAGES) git shellcheck udhcpc
 
 # $(call install,PACKAGES): installs those that are missing; asks the package index only then.
 define install

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.tandem.machines.tests.integration.fixtures import (  # noqa: F401
+from ansible_collections.tandem.machines.tests.integration.fixtures import (
     ansible,
     debian_image,
     nothing_leaks,
     prepared_host,
 )
+
+__all__ = ["ansible", "debian_image", "nothing_leaks", "prepared_host"]

@@ -164,7 +164,10 @@ def subvolumes() -> Iterator[str]:
         target = place.split()[4]
         if source.startswith("btrfs ") and "tandem" in target:
             yield from (f"{target} {found.split(' path ')[-1]}" for found in _run("btrfs", "subvolume", "list", target))
-            yield from (f"{target} qgroup {found.split()[0]}" for found in _run("btrfs", "qgroup", "show", target))
+            # The kernel takes deleted subvolumes apart in the background; their groups stay that long.
+            dying = {found.split()[1] for found in _run("btrfs", "subvolume", "list", "-d", target)}
+            groups = (found.split()[0] for found in _run("btrfs", "qgroup", "show", target))
+            yield from (f"{target} qgroup {group}" for group in groups if group.rpartition("/")[2] not in dying)
 
 
 def subordinate_ids() -> Iterator[str]:

@@ -160,6 +160,13 @@ def test_time_is_up_for_the_command_and_what_it_started(guest: Guest) -> None:
     assert guest.execute("pgrep", "--full", "--exact", "sleep 4321").stdout == b""
 
 
+def test_time_is_up_for_a_command_that_never_pauses(guest: Guest) -> None:
+    started = time.monotonic()
+    with pytest.raises(TimedOut, match="the command in instance"):
+        guest.execute("/bin/sh", "-c", "while :; do echo line; done", timeout_seconds=1)
+    assert time.monotonic() - started < 30
+
+
 def test_signals_have_the_status_of_a_shell(guest: Guest) -> None:
     assert guest.execute("/bin/sh", "-c", "kill -9 $$").status == 137
     assert guest.execute("/bin/sh", "-c", "kill 0; sleep 9").status == 143

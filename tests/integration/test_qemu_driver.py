@@ -146,7 +146,7 @@ def machine(lab: Lab) -> Iterator[InstanceDefinition]:
 def leftovers(lab: Lab, definition: InstanceDefinition) -> list[str]:
     """What a machine that does not run must not leave."""
     taps = [nic.host_name for nic in definition.nics if Path(f"/sys/class/net/{nic.host_name}").exists()]
-    groups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/tandem/{definition.name}")]
+    groups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{definition.cgroup}")]
     run = [definition.run_directory] if Path(definition.run_directory).exists() else []
     processes = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -405,7 +405,7 @@ class TestGuest:
                     monitor.execute("blockdev-add", node)
 
     def test_its_limits_are_in_force(self, guest: Guest) -> None:
-        group = f"tandem/{guest.definition.name}"
+        group = guest.definition.cgroup
         assert f":/{group}\n" in Path(f"/proc/{guest.pid}/cgroup").read_text()
         if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
             memory = int(Path(f"/sys/fs/cgroup/memory/{group}/memory.limit_in_bytes").read_text())
@@ -511,6 +511,8 @@ class TestGuest:
         assert found == dict.fromkeys(("qmp.sock", "console.sock", "qga.sock", "stream.sock"), 0o600)
 
     def test_it_shuts_down_when_asked_even_when_frozen_and_leaves_nothing(self, guest: Guest) -> None:
+        # Makes room for what it prints when it shuts down.
+        guest.driver.save_console(guest.definition)
         guest.driver.freeze(guest.definition)
         guest.driver.stop(guest.definition, 90)
         assert guest.driver.power(guest.definition) is Power.STOPPED

@@ -28,7 +28,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._module.converge i
 from ansible_collections.tandem.machines.plugins.module_utils._storage import btrfs_ioctl
 from ansible_collections.tandem.machines.plugins.module_utils._storage.layout import MARKER
 from ansible_collections.tandem.machines.plugins.module_utils._storage.pool import Pool, find_pool, open_pool
-from ansible_collections.tandem.machines.plugins.module_utils._storage.record import Contents
+from ansible_collections.tandem.machines.plugins.module_utils._storage.record import Contents, Usage
 from ansible_collections.tandem.machines.plugins.module_utils._storage.resource import build_storage_pool
 from ansible_collections.tandem.machines.tests.integration.fixtures import require_root
 from ansible_collections.tandem.machines.tests.integration.leaks import loop_devices, mounts
@@ -476,6 +476,24 @@ def test_no_quota_group_outlives_its_container(loop_pool: Pool, root: Path) -> N
         os.close(descriptor)
 
 
+def test_full_quotas_serve_kernels_without_simple_ones(loop_pool: Pool) -> None:
+    subprocess.run(["btrfs", "quota", "disable", loop_pool.volumes], check=True)
+    add_image(loop_pool)
+    loop_pool.create_container("web0", FINGERPRINT, OWNER)
+    assert loop_pool.container_usage("web0") == Usage(None)
+    loop_pool.resize_container("web0", None)
+    loop_pool.create_container("web1", FINGERPRINT, OWNER, 40 * MIB)
+    assert not has_simple_quotas(loop_pool)
+    subvolume(loop_pool.container_root("web1") / "inner")
+    assert filled_to(loop_pool.container_root("web1") / "a").errno == errno.EDQUOT
+    os.sync()
+    usage = loop_pool.container_usage("web1")
+    assert usage.total_bytes == 40 * MIB and 30 * MIB < (usage.used_bytes or 0) <= 40 * MIB
+    loop_pool.resize_container("web1", 50 * MIB)
+    loop_pool.remove_container("web1")
+    assert subvolumes_below(loop_pool.volumes / "containers")[0].endswith("web0")
+
+
 def test_custom_volume_can_be_limited(loop_pool: Pool) -> None:
     volume = loop_pool.create_volume("data1", 20 * MIB)
     assert filled_to(volume / "a").errno == errno.EDQUOT
@@ -495,7 +513,7 @@ def test_usage_follows_what_is_written(pool: Pool) -> None:
 
 
 def test_full_pool_says_so_and_can_be_emptied(root: Path) -> None:
-    with contextmanager(new_pool)(DRIVERS[0], root, "150MiB") as pool:
+    with contextmanager(new_pool)(DRIVERS[0], root, "256MiB") as pool:
         add_image(pool)
         pool.create_container("web1", FINGERPRINT, OWNER)
         with (
@@ -700,6 +718,19 @@ def test_missing_mount_is_never_replaced_by_an_empty_directory(loop_pool: Pool, 
     assert list(loop_pool.volumes.iterdir()) == []
     os.rename(root / "away.img", image)
     open_pool(paths, "pool")
+
+
+def test_what_somebody_mounted_there_is_not_touched(loop_pool: Pool, root: Path) -> None:
+    paths = Paths(root / "state")
+    subprocess.run(["umount", "--", loop_pool.volumes], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", loop_pool.volumes], check=True)
+    for act in (lambda: open_pool(paths, "pool"), lambda: apply(paths)):
+        with pytest.raises(Conflict, match=r"none is mounted at .* and is not this pool: unmount it"):
+            act()
+    assert find_pool(paths, "pool") is None
+    assert list(loop_pool.volumes.iterdir()) == []
+    subprocess.run(["umount", "--", loop_pool.volumes], check=True)
+    apply(paths)
 
 
 def test_directory_with_another_marker_is_not_touched(root: Path) -> None:

@@ -430,7 +430,7 @@ needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs 
 @pytest.mark.parametrize("backing", ["loop", "plain", "directory", "subvolume", "block"])
 def test_killed_creation_can_be_repeated(root: Path, state: Path, backing: str) -> None:
     if backing == "loop":
-        torture(root, state, {"driver": "btrfs", "config": {"size": "150MiB"}}, lambda: None)
+        torture(root, state, {"driver": "btrfs", "config": {"size": "256MiB"}}, lambda: None)
     elif backing == "plain":
         torture(root, state, {"driver": "dir"}, lambda: None)
     elif backing == "directory":
@@ -450,16 +450,16 @@ def test_killed_creation_can_be_repeated(root: Path, state: Path, backing: str) 
 @needs_strace
 def test_killed_growth_can_be_repeated(root: Path, state: Path) -> None:
     def prepare() -> None:
-        apply(Paths(state), driver="btrfs", config={"size": "150MiB"})
+        apply(Paths(state), driver="btrfs", config={"size": "256MiB"})
 
-    torture(root, state, {"driver": "btrfs", "config": {"size": "250MiB"}}, prepare)
+    torture(root, state, {"driver": "btrfs", "config": {"size": "300MiB"}}, prepare)
 
 
 @needs_strace
 @pytest.mark.parametrize("driver", ["btrfs", "dir"])
 def test_killed_removal_can_be_repeated(root: Path, state: Path, driver: str) -> None:
     def prepare() -> None:
-        apply(Paths(state), driver=driver, config={"size": "150MiB"} if driver == "btrfs" else {})
+        apply(Paths(state), driver=driver, config={"size": "256MiB"} if driver == "btrfs" else {})
         add_image(open_pool(Paths(state), "pool"))
 
     torture(root, state, {"state": "absent"}, prepare)

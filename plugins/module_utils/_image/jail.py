@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .._core.errors import CommandFailed, NotSupported
-from .._host.run import Result, run
+from .._host.run import Result, require_tool, run
 from . import namespaces
 
 # Ids that are handed to the kernel while a tool runs and are never stored: far above /etc/subuid's ranges and
@@ -96,6 +96,7 @@ def _run(
     wall_seconds: float,
     environment: dict[str, str] | None = None,
 ) -> Result:
+    require_tool(shown[0])
     result = run(
         command,
         stdin=stdin,

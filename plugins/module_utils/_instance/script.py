@@ -126,15 +126,22 @@ find_port() {
   done
   fail "the guest has no virtio-serial port tandem.stream"
 }
-# Who still holds the port has lost its host side: the host serves one command at a time. Each run of ours is a process
-# group. The command is not part of it and lives on without its port, as after a broken ssh connection.
+# When a process was started, in ticks since boot.
+read_age() { read -r _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ age _ </proc/"$1"/stat; }
+# Who else holds the port has lost its host side, since the host serves one command at a time: the older of us ends, and
+# a program of a killed client may well start late. Each run of ours is a process group. The command is not part of it
+# and lives on without its port, as after a broken ssh connection.
 end_others() {
+  read_age "$$"
+  born=$age
   for entry in $(grep -l 'tandem-enter[.][0-9a-f]\{32\}' /proc/[0-9]*/cmdline 2>/dev/null); do
     pid=${entry#/proc/}
     pid=${pid%/cmdline}
-    [ "$pid" = "$$" ] || kill -KILL "-$pid" 2>/dev/null
+    [ "$pid" != "$$" ] && read_age "$pid" 2>/dev/null || continue
+    if [ "$age" -lt "$born" ] || { [ "$age" = "$born" ] && [ "$pid" -lt "$$" ]; }; then
+      kill -KILL "-$pid" 2>/dev/null
+    fi
   done
-  rm -f /run/tandem-enter.*
 }
 open_port() {
   tries=0
@@ -150,6 +157,9 @@ for tool in cat dd grep rm wc; do
 done
 [ -n "$port" ] || find_port
 open_port || fail "port $port in the guest stays busy"
+for left in /run/tandem-enter.* /tmp/tandem-enter.* /dev/shm/tandem-enter.*; do
+  [ ! -e "$left" ] || rm -f "$left"
+done
 set -C
 umask 077
 for errors in "/run/$0" "/tmp/$0" "/dev/shm/$0" ""; do

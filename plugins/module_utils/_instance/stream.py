@@ -155,6 +155,7 @@ class Run:
         self._name = f"tandem-enter.{os.urandom(16).hex()}"
         self._parser = Parser(self._token, sink, given.taken if given else lambda: None)
         self._timeout_seconds = timeout_seconds
+        self._deadline: float | None = None
         self._work = render_work(
             command,
             token=self._token,
@@ -174,7 +175,6 @@ class Run:
         """
         with self._guest.lock() as lock, self._guest.connect() as port:
             port.setblocking(False)
-            self._deadline = None if self._timeout_seconds is None else time.monotonic() + self._timeout_seconds
             self._start(lock)
             self._wait_for_hello(port)
             self._on_entered()
@@ -226,11 +226,11 @@ class Run:
     def _exchange(self, port: socket.socket) -> None:
         quiet_since = time.monotonic()
         while not self._parser.ended:
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                self._kill(port)
             if self._move(port, self._next_stop(quiet_since)):
                 quiet_since = time.monotonic()
-            elif self._deadline is not None and time.monotonic() >= self._deadline:
-                self._kill(port)
-            else:
+            elif time.monotonic() >= quiet_since + _QUIET_SECONDS:
                 self._require_alive(port)
                 quiet_since = time.monotonic()
         # The guest sees the end of the connection, too.
@@ -269,6 +269,9 @@ class Run:
         if not data:
             raise Conflict(f"instance {self._guest.name} stopped while the command ran in it")
         self._parser.feed(data)
+        # The command's time begins when it does: a busy guest may take long to start it.
+        if self._parser.pid is not None and self._deadline is None and self._timeout_seconds is not None:
+            self._deadline = time.monotonic() + self._timeout_seconds
 
     def _require_alive(self, port: socket.socket) -> None:
         """EngineError if our shell in the guest is gone without a word: the guest has restarted, or somebody
@@ -283,13 +286,12 @@ class Run:
 
     def _kill(self, port: socket.socket) -> None:
         """Kill the command and what it started, take its last words, and report the timeout."""
-        if self._parser.pid is not None:
-            arguments = ["-c", 'kill -KILL "-$0" || kill -KILL "$0"', str(self._parser.pid)]
-            with self._guest.agent() as agent:
-                agent.call("guest-exec", path="/bin/sh", arg=arguments)
+        arguments = ["-c", 'kill -KILL "-$0" || kill -KILL "$0"', str(self._parser.pid)]
+        with self._guest.agent() as agent:
+            agent.call("guest-exec", path="/bin/sh", arg=arguments)
         end = time.monotonic() + _KILL_SECONDS
-        while not self._parser.ended and self._move(port, end):
-            pass
+        while not self._parser.ended and time.monotonic() < end:
+            self._move(port, end)
         raise TimedOut(f"the command in instance {self._guest.name}", self._timeout_seconds or 0, "it was killed")
 
 

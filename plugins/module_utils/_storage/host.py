@@ -43,7 +43,7 @@ class Host:
     def mount(self, recorded: Recorded) -> None:
         """After a reboot nobody works in the pool yet: the moment to finish what was cut off."""
         place = layout_of(self._paths, recorded.name)
-        if layout.observe_presence(place, recorded) is Presence.UNMOUNTED and mounts.find_mount(place.volumes) is None:
+        if layout.observe_presence(place, recorded) is Presence.UNMOUNTED:
             mounts.mount(recorded, place)
         if recorded.backing is Backing.LOOP:
             backing.fit_filesystem(recorded, place)
@@ -71,7 +71,9 @@ class Host:
     def clear(self, recorded: Recorded) -> None:
         place = layout_of(self._paths, recorded.name)
         if recorded.backing is not Backing.PLAIN:
-            open_supervisor(self._paths).remove(pool_unit(recorded, place))
+            supervisor, unit = open_supervisor(self._paths), pool_unit(recorded, place)
+            supervisor.stop(unit, unit.stop_timeout_seconds)
+            supervisor.remove(unit)
             mounts.unmount(recorded.name, place)
         backing.remove_backing(recorded, place, lambda volumes: driver_of(recorded, volumes))
         if place.volumes.is_dir():

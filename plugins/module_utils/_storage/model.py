@@ -22,8 +22,8 @@ from .record import Presence, Recorded, Space
 GIB = 1024**3
 # btrfs takes whole sectors of 4 KiB from its device, a loop device whole ones of 512: a smaller difference is rounding.
 ROUNDING_BYTES = 64 * 1024
-# mkfs.btrfs of btrfs-progs 6.2 refuses less than 109 MiB.
-SMALLEST_LOOP_BYTES = 128 * 1024**2
+# mkfs.btrfs takes a little less, but the kernel does not resize to less than that (btrfs_ioctl_resize).
+SMALLEST_LOOP_BYTES = 256 * 1024**2
 
 # btrfs(5), without those that choose another subvolume or device or mount read-only: they would break the pool.
 MOUNT_OPTIONS = (

@@ -75,7 +75,13 @@ def unmount_argv(layout: Layout) -> tuple[str, ...]:
 
 
 def mount(recorded: Recorded, layout: Layout) -> None:
-    """Mount the pool; Conflict with the reason if it cannot be."""
+    """Mount the pool; Conflict with the reason if it cannot be, or if something is mounted there."""
+    found = find_mount(layout.volumes)
+    if found is not None:
+        raise Conflict(
+            f"storage pool {recorded.name}: {found.source} is mounted at {layout.volumes} and is not this pool: "
+            "unmount it"
+        )
     layout.volumes.mkdir(mode=0o711, exist_ok=True)
     write_if_changed(layout.fstab, render_fstab(recorded, layout).encode())
     try:

@@ -113,6 +113,8 @@ def _new_record(desired: Desired, current: Current) -> Recorded:
     require_options_of_driver(desired.driver, config, where)
     backing = _choose_backing(desired.driver, current.source, where)
     _require_options_of_backing(backing, config, where)
+    if "size" in config:
+        _require_loop_size(config["size"], where)
     if backing is Backing.BLOCK and current.source is not None and current.source.content:
         _require_wiping(current.source, bool(config.get("source.wipe")), where)
     return Recorded(
@@ -167,8 +169,6 @@ def _require_options_of_backing(backing: Backing, config: Config, where: str) ->
         raise InvalidRequest(
             f"{where}: config option btrfs.mount_options: the source's file system is mounted by its owner: remove it"
         )
-    if "size" in config:
-        _require_loop_size(config["size"], where)
 
 
 def _require_loop_size(size_bytes: int, where: str) -> None:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 Member = tuple[tarfile.TarInfo, bytes]
 
-OS_RELEASE = b'ID=debian\nNAME="Debian GNU/Linux"\nVERSION_CODENAME=bookworm\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n'
+OS_RELEASE = (
+    b'ID=debian\nNAME="Debian GNU/Linux"\nVERSION_CODENAME=bookworm\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n'
+)
 
 
 def file(name: str, data: bytes = b"", mode: int = 0o644, **fields: object) -> Member:

@@ -53,6 +53,7 @@ MINIMAL = VmSpec(
     boot=DirectBoot(f"{IMAGE}/vmlinuz", f"{IMAGE}/initrd.img", 'root=PARTUUID=1,2 rw console=ttyS0 quiet x="a b"'),
     uid=2000001,
     run_directory="/run/tandem/instances/web1",
+    cgroup="tandem.web1.0a3b0a5e",
     devices=(ROOT,),
 )
 CASES = {

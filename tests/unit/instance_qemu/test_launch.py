@@ -63,20 +63,22 @@ def test_version_1_has_a_group_in_each_hierarchy_and_a_missing_one_is_said(
     assert not (tmp_path / "pids").exists()
 
 
+@pytest.mark.parametrize("path", ["web1", "tandem/web1"])
 def test_version_2_has_one_group_and_its_controllers_are_handed_down(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "CGROUP_ROOT", str(tmp_path))
     (tmp_path / "cgroup.controllers").write_text("memory pids")
     missing: list[str] = []
-    groups = {"path": "tandem/web1", "v1": {"memory": [["no", "no"]]}, "v2": [["memory.max", "5"], ["pids.max", "7"]]}
+    groups = {"path": path, "v1": {"memory": [["no", "no"]]}, "v2": [["memory.max", "5"], ["pids.max", "7"]]}
     launch.join_groups(groups, missing)
-    group = tmp_path / "tandem/web1"
+    group = tmp_path / path
     assert (group / "memory.max").read_text() == "5"
     assert (group / "pids.max").read_text() == "7"
     assert (group / "cgroup.procs").read_text() == str(os.getpid())
-    for level in (tmp_path, tmp_path / "tandem"):
+    for level in {tmp_path, group.parent}:
         assert (level / "cgroup.subtree_control").read_text() == "+memory +pids"
+    assert not (group / "cgroup.subtree_control").exists()
     assert not missing
 
 

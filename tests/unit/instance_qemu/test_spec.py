@@ -19,7 +19,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._instance.model im
     NicDefinition,
     Record,
 )
-from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu import driver, launch
+from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu import driver, launch, startup
 from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.command import render_command
 from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.description import (
     SCHEMA,
@@ -146,7 +146,7 @@ def test_control_group_limits_leave_room_for_qemu_itself() -> None:
     vm = spec()
     assert memory_limit(vm) - vm.memory_bytes > 512 * MIB
     groups = render_description(vm, {})["cgroups"]
-    assert groups["path"] == "tandem/web1"
+    assert groups["path"] == DEFINITION.cgroup
     assert groups["v1"]["devices"][0] == ["devices.deny", "a"]
     assert not any("10:232" in rule for _, rule in groups["v1"]["devices"])
     assert ["memory.max", str(memory_limit(vm))] in groups["v2"]
@@ -160,4 +160,5 @@ def test_only_kvm_machines_get_kvm() -> None:
 
 def test_the_launch_program_reads_what_we_write_and_we_what_it_writes() -> None:
     assert driver.STARTED == launch.STARTED
+    assert startup.NOTIFY_SOCKET == launch.NOTIFY_SOCKET
     assert SCHEMA == launch.SCHEMA == render_description(spec(), {})["schema"]

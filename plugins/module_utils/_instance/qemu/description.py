@@ -40,17 +40,12 @@ def render_description(vm: VmSpec, started_with: Mapping[str, Any]) -> dict[str,
     }
 
 
-def group_path(name: str) -> str:
-    """The control group of an instance, relative to each hierarchy."""
-    return f"tandem/{name}"
-
-
 def _groups(vm: VmSpec) -> dict[str, Any]:
     """Control files in the order they are written, for both versions of control groups."""
     memory, threads = str(memory_limit(vm)), str(_threads(vm))
     nodes = (*_DEVICE_NODES, *((_KVM_NODE,) if vm.accelerator == "kvm" else ()))
     return {
-        "path": group_path(vm.name),
+        "path": vm.cgroup,
         "v1": {
             "memory": [["memory.limit_in_bytes", memory]],
             "pids": [["pids.max", threads]],

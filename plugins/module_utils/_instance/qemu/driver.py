@@ -28,7 +28,6 @@ from ..._host.process import Process
 from ..._host.supervisor import Supervisor
 from ..._host.unit import Unit
 from ..model import Address, InstanceDefinition, Usage
-from .description import group_path
 from .native import LAUNCH, is_current, write_files
 from .program import require_host
 from .qmp import Qmp, await_greeting, query_status
@@ -185,7 +184,7 @@ class QemuDriver:
             # Its first thread is gone; the last one still holds disks, taps and groups for some milliseconds.
             ending.wait(_KILL_SECONDS)
         # Tap interfaces, the console log and virtiofsd end with QEMU, which alone holds them.
-        cgroups.remove_groups(group_path(definition.name))
+        cgroups.remove_groups(definition.cgroup)
         shutil.rmtree(definition.run_directory, ignore_errors=True)
 
     def addresses(self, definition: InstanceDefinition) -> tuple[Address, ...]:

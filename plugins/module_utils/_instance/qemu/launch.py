@@ -422,10 +422,12 @@ def make_group(directory: str, controller: str) -> None:
     # Controllers are handed down level by level, which only groups without processes may do.
     base = unified_base()
     write_text(f"{directory}/cgroup.procs", str(os.getpid()))
-    levels = [base]
-    for part in os.path.relpath(os.path.dirname(directory), base).split("/"):
-        levels.append(f"{levels[-1]}/{part}")
-    for level in levels:
+    level = os.path.dirname(directory)
+    levels = [level]
+    while level != base:
+        level = os.path.dirname(level)
+        levels.append(level)
+    for level in reversed(levels):
         with contextlib.suppress(OSError):
             write_text(f"{level}/cgroup.subtree_control", "+memory +pids")
 

@@ -112,8 +112,9 @@ Device = Union[Disk, Nic, Share]
 class VmSpec:
     """Everything a command line is rendered from.
 
-    machine is a versioned type such as pc-q35-7.2. max_cpus and max_memory_bytes leave room for
-    processors and memory added to the running machine. pinned_cpus are the host's.
+    machine is a versioned type such as pc-q35-7.2, cgroup a path in each hierarchy. max_cpus and
+    max_memory_bytes leave room for processors and memory added to the running machine. pinned_cpus are
+    the host's.
     """
 
     name: str
@@ -126,6 +127,7 @@ class VmSpec:
     boot: DirectBoot | FirmwareBoot
     uid: int
     run_directory: str
+    cgroup: str
     devices: tuple[Device, ...] = ()
     pinned_cpus: tuple[int, ...] = ()
     max_cpus: int | None = None
@@ -154,6 +156,7 @@ def render_spec(definition: InstanceDefinition, host: VmHost, boot: DirectBoot |
         boot=boot,
         uid=int(record.volatile["qemu.uid"]),
         run_directory=definition.run_directory,
+        cgroup=definition.cgroup,
         devices=_devices(definition, host, seed),
     )
 

@@ -15,20 +15,28 @@ from pathlib import Path
 
 from ..._core.errors import TimedOut
 from ..._host.process import Process
-from .launch import NOTIFY_SOCKET, listen_in
 
+# Must equal NOTIFY_SOCKET in launch.py, which is not imported: compiling it costs more than this handshake.
+NOTIFY_SOCKET = "notify.sock"
 _MESSAGE_LIMIT_BYTES = 4096
 
 
 @contextmanager
 def listening(run_directory: Path) -> Iterator[socket.socket]:
     """The socket the launch program connects to; gone afterwards."""
-    listener = listen_in(str(run_directory), NOTIFY_SOCKET)
+    path = run_directory / NOTIFY_SOCKET
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # By way of the directory's descriptor, since a socket's own path ends at 107 bytes.
+    directory = os.open(run_directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        listener.bind(f"/proc/self/fd/{directory}/{NOTIFY_SOCKET}")
+        listener.listen(1)
         yield listener
     finally:
+        os.close(directory)
         listener.close()
-        (run_directory / NOTIFY_SOCKET).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def await_launch(listener: socket.socket, process: Process | None, timeout_seconds: float) -> str:
