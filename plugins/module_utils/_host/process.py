@@ -27,13 +27,19 @@ def boot_id() -> str:
 
 def start_time(pid: int) -> int | None:
     """Clock ticks since boot at which pid started (field 22 of /proc/PID/stat); None if gone or a zombie."""
+    found = _state(pid)
+    return None if found is None or found[0] in "ZX" else found[1]
+
+
+def _state(pid: int) -> tuple[str, int] | None:
+    """State letter and start time of a process, also of one that is dying."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The command in field 2 may hold blanks and parentheses; everything after the last ')' is numeric.
     fields = text[text.rindex(")") + 2 :].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    return fields[0], int(fields[19])
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,10 @@ class Process:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return None
-        if self.is_alive():
+        # The first thread of a dying process is a zombie while others still hold its files and groups:
+        # that it has ended is for the pidfd to say.
+        found = _state(self.pid)
+        if self.boot_id == boot_id() and found is not None and found[1] == self.start_time:
             return descriptor
         os.close(descriptor)
         return None

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._core.errors import Conflict, TimedOut
+from .._core.errors import Conflict, NotSupported, TimedOut
 from .._core.kinds import InstanceType, Work
 from .._host.files import sync_directory
 from .._host.ids import next_container_base, next_machine_id
@@ -343,6 +343,11 @@ class Host:
         )
 
     def _require_disks(self, definition: InstanceDefinition) -> None:
+        if definition.disks and not definition.record.is_container:
+            raise NotSupported(
+                f"instance {definition.name}: device {definition.disks[0].device}: a virtual machine cannot mount "
+                "directories of the host or volumes: give it a larger root disk, or use a container"
+            )
         for disk in definition.disks:
             where = f"instance {definition.name}: device {disk.device}: {disk.source}"
             if not os.path.isdir(disk.source):
