@@ -25,7 +25,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._core.errors impor
 from ansible_collections.tandem.machines.plugins.module_utils._host.paths import Paths
 from ansible_collections.tandem.machines.plugins.module_utils._image import jail, layout
 from ansible_collections.tandem.machines.plugins.module_utils._image.jail import Limits, run_closed, run_open
-from ansible_collections.tandem.machines.plugins.module_utils._image.store import ImageStore, open_store
+from ansible_collections.tandem.machines.plugins.module_utils._image.store import DiskFiles, ImageStore, open_store
 from ansible_collections.tandem.machines.plugins.module_utils._image.unpack import unpack_argv
 from ansible_collections.tandem.machines.tests.integration.leaks import compare, observe
 from ansible_collections.tandem.machines.tests.integration.module_process import ModuleProcess
@@ -300,7 +300,9 @@ def test_aliases(lab: Lab, small: Path) -> None:
 
 def test_an_image_a_disk_stands_on_is_hidden(lab: Lab, small: Path) -> None:
     fingerprint = lab.import_file(small)["image"]["fingerprint"]
-    record = Paths(lab.root).instances / "test-vm" / "instance.json"
+    instances = Paths(lab.root).instances
+    is_ours = not instances.exists()
+    record = instances / "test-vm" / "instance.json"
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"schema": 1, "type": "virtual-machine", "image": fingerprint}))
     try:
@@ -309,27 +311,32 @@ def test_an_image_a_disk_stands_on_is_hidden(lab: Lab, small: Path) -> None:
         assert lab.store.find(fingerprint) is not None, "its disk is still needed"
         assert fingerprint not in {image.fingerprint for image in lab.store.all()}
     finally:
-        shutil.rmtree(record.parent)
+        shutil.rmtree(instances if is_ours else record.parent)
     lab.finish(name=NAME, state="absent")
     assert lab.store.find(fingerprint) is None, "nothing needs it any more"
 
 
-def test_two_imports_at_once(lab: Lab, debian_image: str) -> None:
-    path = Paths(lab.root).image(lab.store.require(debian_image).fingerprint) / "rootfs.tar.zst"
-    options = {"name": NAME, "source": {"type": "file", "path": str(path)}}
+@pytest.fixture
+def large(lab: Lab, debian_image: str) -> Path:
+    """The built image's root archive with another digest: an empty frame more is the same content."""
+    path = lab.files / "large.tar.zst"
+    shutil.copy(Paths(lab.root).image(lab.store.require(debian_image).fingerprint) / "rootfs.tar.zst", path)
+    with path.open("ab") as stream:
+        subprocess.run(["zstd", "-q", "-c"], input=b"", stdout=stream, check=True)
+    return path
+
+
+def test_two_imports_at_once(lab: Lab, large: Path) -> None:
+    options = {"name": NAME, "source": {"type": "file", "path": str(large)}}
     processes = [lab.module().start(options) for _ in range(2)]
     results = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
     assert sorted(result["changed"] for result in results) == [False, True]
     assert results[0]["image"] == results[1]["image"]
 
 
-def test_an_import_that_is_killed(lab: Lab, debian_image: str) -> None:
+def test_an_import_that_is_killed(lab: Lab, large: Path) -> None:
     before = observe()
-    path = lab.files / "copy.tar.zst"
-    shutil.copy(Paths(lab.root).image(lab.store.require(debian_image).fingerprint) / "rootfs.tar.zst", path)
-    with path.open("ab") as stream:
-        subprocess.run(["zstd", "-q", "-c"], input=b"", stdout=stream, check=True)  # another digest, the same content
-    options = {"name": NAME, "source": {"type": "file", "path": str(path)}}
+    options = {"name": NAME, "source": {"type": "file", "path": str(large)}}
     seconds = lab.module().finish(options).seconds
     lab.finish(name=NAME, state="absent")
     hits = 0
@@ -413,7 +420,6 @@ def test_the_jail_holds_without_the_check(tmp_path: Path, trick: str) -> None:
         ["umount", "/usr"],
         ["chroot", "/work"],
         ["unshare", "--mount", "true"],
-        ["kill", "-9", "1"],
         ["python3", "-c", "import socket; socket.create_connection(('127.0.0.1', 22), 2)"],
         ["python3", "-c", "x = bytearray(3 * 1024**3)"],
         ["dd", "if=/usr/bin/python3", "of=/work/x", "seek=100", "bs=1M"],
@@ -423,6 +429,10 @@ def test_the_jail_holds_without_the_check(tmp_path: Path, trick: str) -> None:
 def test_what_the_closed_jail_forbids(tmp_path: Path, argv: list[str]) -> None:
     with pytest.raises(CommandFailed):
         run_closed(argv, tmp_path, limits=Limits(file_bytes=1024 * 1024))
+
+
+def test_the_closed_jail_sees_no_other_process(tmp_path: Path) -> None:
+    assert run_closed(["sh", "-c", "echo $$; kill -9 -1"], tmp_path).text == "1\n"
 
 
 def test_owners_are_stored_as_the_archive_says(tmp_path: Path) -> None:
@@ -479,9 +489,15 @@ def test_a_tool_of_the_jail_dies_with_its_starter(tmp_path: Path) -> None:
 # --- The disk of virtual machines.
 
 
-def test_the_disk_is_whole(lab: Lab, debian_image: str) -> None:
-    image = lab.store.require(debian_image)
-    files = lab.store.ensure_disk(image.fingerprint)
+@pytest.fixture(scope="session")
+def debian_disk(prepared_host: Ansible, debian_image: str) -> DiskFiles:
+    """The disk of the shared image, made before any test looks for what it leaves behind."""
+    store = open_store(Paths(prepared_host.root))
+    return store.ensure_disk(store.require(debian_image).fingerprint)
+
+
+def test_the_disk_is_whole(lab: Lab, debian_disk: DiskFiles) -> None:
+    files = debian_disk
     assert files.kernel is not None and files.initrd is not None
     assert files.kernel.read_bytes()[0x202:0x206] != b"", "a kernel"
     raw = lab.files / "disk.raw"
@@ -503,12 +519,36 @@ def test_the_disk_is_whole(lab: Lab, debian_image: str) -> None:
     assert check.returncode == 0, check.stdout
 
 
-def test_the_disk_is_made_once(lab: Lab, debian_image: str) -> None:
-    fingerprint = lab.store.require(debian_image).fingerprint
-    first = lab.store.ensure_disk(fingerprint).disk.stat()
-    second = lab.store.ensure_disk(fingerprint).disk.stat()
+def test_the_disk_is_made_once(lab: Lab, debian_image: str, debian_disk: DiskFiles) -> None:
+    first = debian_disk.disk.stat()
+    second = lab.store.ensure_disk(lab.store.require(debian_image).fingerprint).disk.stat()
     assert (first.st_ino, first.st_mtime_ns) == (second.st_ino, second.st_mtime_ns)
     assert lab.store.require(debian_image).has_disk
+
+
+_MAKE_DISK = """
+import sys
+from pathlib import Path
+from ansible_collections.tandem.machines.plugins.module_utils._host.paths import Paths
+from ansible_collections.tandem.machines.plugins.module_utils._image.store import open_store
+open_store(Paths(Path(sys.argv[1]))).ensure_disk(sys.argv[2])
+"""
+
+
+def test_making_the_disk_is_killed_and_raced(lab: Lab, large: Path) -> None:
+    fingerprint = lab.finish(name=NAME, source={"type": "file", "path": str(large)})["image"]["fingerprint"]
+    before = observe()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    argv = [sys.executable, "-c", _MAKE_DISK, str(lab.root), fingerprint]
+    for seconds in (0.5, 1.5, 3):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(argv, env=environment, timeout=seconds, check=False)
+        left = {leak.area for leak in compare(before, observe())}
+        assert left <= {"file"}, "a process or a mount outlived its starter"
+    rivals = [subprocess.Popen(argv, env=environment) for _ in range(2)]
+    assert [process.wait(120) for process in rivals] == [0, 0]
+    assert lab.store.disk_files(fingerprint).kernel is not None
+    assert not list(Paths(lab.root).image(fingerprint).glob(".new-*"))
 
 
 def test_an_image_without_a_kernel_makes_no_disk(lab: Lab, small: Path) -> None:

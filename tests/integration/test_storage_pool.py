@@ -33,13 +33,12 @@ from ansible_collections.tandem.machines.tests.integration.test_storage_drivers 
     nothing_leaks,  # noqa: F401
     prepared_host,  # noqa: F401
     private_root,
+    thinned,
 )
 
 KILLED_SYSCALLS = (
     "ioctl,mkdir,chmod,fchmod,rename,fsync,ftruncate,truncate,unlink,rmdir,mount,umount2,execve,clone,vfork,wait4,pipe2"
 )
-# Moments of an act at which it is killed; more would only take longer.
-MOMENTS = 24
 
 
 @pytest.fixture
@@ -376,7 +375,7 @@ def moments_of(program: str, root: Path) -> list[tuple[str, int]]:
     names = [line.split("(")[0] for line in trace.read_text().splitlines() if "(" in line]
     begin = names.index("kill") + 1
     calls = [(name, names[: place + 1].count(name)) for place, name in enumerate(names) if place >= begin]
-    return calls[:: max(len(calls) // MOMENTS, 1)]
+    return thinned(calls)
 
 
 def python(script: Path) -> list[str]:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +15,8 @@ from .errors import InvalidRequest
 from .kinds import LIVE, NONE, Apply, InstanceType
 from .values import ValueType
 
-_FREE_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
-_ENVIRONMENT_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+_FREE_KEY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_ENVIRONMENT_KEY = r"[A-Za-z_][A-Za-z0-9_]{0,127}"
 
 Config = Mapping[str, Any]
 
@@ -119,6 +118,8 @@ class OptionTable:
             raise InvalidRequest(f"{where}: {self.noun} option {key}: {shown}") from None
 
     def _nearest(self, key: str) -> str:
+        import difflib  # for messages only
+
         known = [option.key for option in self.options]
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
         if near:
@@ -129,7 +130,7 @@ class OptionTable:
 def _belongs(key: str, family: Option) -> bool:
     prefix = family.key[:-1]
     pattern = _ENVIRONMENT_KEY if prefix == "environment." else _FREE_KEY
-    return key.startswith(prefix) and pattern.fullmatch(key[len(prefix) :]) is not None
+    return key.startswith(prefix) and re.fullmatch(pattern, key[len(prefix) :], re.ASCII) is not None
 
 
 def merge(current: Config, wanted: Mapping[str, Any], replace: bool) -> dict[str, Any]:

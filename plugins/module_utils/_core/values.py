@@ -23,10 +23,10 @@ for _power, _letter in enumerate("KMGTPE", start=1):
     _UNITS[f"{_letter}iB"] = 1024**_power
     _UNITS[f"{'k' if _letter == 'K' else _letter}B"] = 1000**_power
 _BINARY_UNITS = ("EiB", "PiB", "TiB", "GiB", "MiB", "KiB")
-_SIZE = re.compile(r"([0-9]{1,19})([A-Za-z]{0,3})", re.ASCII)
-_CPU_SET = re.compile(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*", re.ASCII)
-_DOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*", re.ASCII)
-_HARDWARE_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
+_SIZE = r"([0-9]{1,19})([A-Za-z]{0,3})"
+_CPU_SET = r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*"
+_DOMAIN = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*"
+_HARDWARE_ADDRESS = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
 TEXT_LIMIT = 1024 * 1024
@@ -77,7 +77,7 @@ def parse_bool(value: object) -> bool:
 def parse_size(value: object) -> int:
     """Bytes from LXD's notation: a number with B, kB..EB (powers of 1000) or KiB..EiB (powers of 1024)."""
     remedy = "is not a size: write a number with a unit, such as 512MiB or 2GiB"
-    match = _SIZE.fullmatch(_scalar_text(value, remedy))
+    match = re.fullmatch(_SIZE, _scalar_text(value, remedy))
     if match is None or match[2] not in _UNITS or isinstance(value, bool):
         raise _reject(value, remedy)
     size_bytes = int(match[1]) * _UNITS[match[2]]
@@ -140,7 +140,7 @@ def parse_cpus(value: object) -> Cpus:
     """LXD's notation: 2 is a count, 0-1 or 0,3 or 1-1 a set."""
     remedy = "is not a CPU limit: write a count such as 2, or a set such as 0-3 or 0,2"
     text = _scalar_text(value, remedy)
-    if isinstance(value, bool) or not _CPU_SET.fullmatch(text):
+    if isinstance(value, bool) or not re.fullmatch(_CPU_SET, text):
         raise _reject(value, remedy)
     if text.isdigit():
         if int(text) == 0:
@@ -246,7 +246,7 @@ def render_ipv4_ranges(ranges: tuple[tuple[str, str], ...]) -> str:
 def parse_domain(value: object) -> str:
     remedy = "is not a DNS domain: write labels of a-z, 0-9 and '-' joined by dots"
     text = _scalar_text(value, remedy).lower()
-    if len(text) > 253 or not _DOMAIN.fullmatch(text):
+    if len(text) > 253 or not re.fullmatch(_DOMAIN, text):
         raise _reject(value, remedy)
     return text
 
@@ -255,7 +255,7 @@ def parse_hardware_address(value: object) -> str:
     """A unicast Ethernet address; the lowest bit of the first byte marks multicast."""
     remedy = "is not a unicast MAC address such as 00:16:3e:12:34:56"
     text = _scalar_text(value, remedy).lower()
-    if not _HARDWARE_ADDRESS.fullmatch(text) or int(text[:2], 16) & 1:
+    if not re.fullmatch(_HARDWARE_ADDRESS, text) or int(text[:2], 16) & 1:
         raise _reject(value, remedy)
     return text
 

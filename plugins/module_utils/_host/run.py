@@ -57,7 +57,7 @@ PACKAGES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """What a finished program left: exit status (negative: minus the signal), stdout and stderr as bytes."""
 

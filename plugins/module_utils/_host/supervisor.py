@@ -13,10 +13,8 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
-from .direct import DirectSupervisor
 from .paths import Paths
 from .process import Process
-from .systemd import SystemdSupervisor
 from .unit import Unit
 
 
@@ -51,4 +49,10 @@ def is_systemd_host() -> bool:
 
 def open_supervisor(paths: Paths) -> Supervisor:
     """The supervisor of this host."""
-    return SystemdSupervisor() if is_systemd_host() else DirectSupervisor(paths)
+    if is_systemd_host():
+        from .systemd import SystemdSupervisor
+
+        return SystemdSupervisor()
+    from .direct import DirectSupervisor
+
+    return DirectSupervisor(paths)

@@ -14,7 +14,7 @@ from .._core.errors import InvalidRequest
 Argv = tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Unit:
     """A main process with the commands around it.
 

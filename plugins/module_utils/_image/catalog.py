@@ -12,26 +12,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from .._core.errors import Conflict, InvalidRequest
 from .._core.names import is_fingerprint, require_alias
 from .._host.files import TEMPORARY_PREFIX, read_json
 from .._host.paths import Paths
-from .model import DISK_FILE, INITRD_FILE, KERNEL_FILE, Image, parse_record
-
-RECORD = "image.json"
-
-
-@dataclass(frozen=True)
-class DiskFiles:
-    """What a VM boots: the read-only base disk, and for direct boot kernel, initrd and command line ('' without)."""
-
-    disk: Path
-    kernel: Path | None
-    initrd: Path | None
-    command_line: str
+from .disk_files import RECORD, DiskFiles, find_disk_files
+from .model import Image, parse_record
 
 
 class ImageCatalog:
@@ -61,16 +49,10 @@ class ImageCatalog:
 
     def disk_files(self, fingerprint: str) -> DiskFiles:
         """The files of a VM half that exists; Conflict if it does not."""
-        image = self.require(fingerprint)
-        if not image.has_disk:
+        files = find_disk_files(self._paths, self.require(fingerprint).fingerprint)
+        if files is None:
             raise Conflict(f"image {fingerprint[:12]} has no disk yet")
-        directory = self._paths.image(image.fingerprint)
-        return DiskFiles(
-            disk=directory / DISK_FILE,
-            kernel=directory / KERNEL_FILE if KERNEL_FILE in image.files else None,
-            initrd=directory / INITRD_FILE if INITRD_FILE in image.files else None,
-            command_line=image.kernel_command_line,
-        )
+        return files
 
     def users(self, fingerprint: str) -> tuple[str, ...]:
         """Names of virtual machines whose disks stand on the image's disk."""

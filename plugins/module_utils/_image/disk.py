@@ -20,9 +20,10 @@ from pathlib import Path
 from .._core.errors import MissingDependency, NotSupported
 from .._host.files import write_atomic
 from . import layout as disk_layout
+from .disk_files import DISK_FILE, INITRD_FILE, KERNEL_FILE
 from .jail import WORK, Limits, run_closed
 from .layout import DiskLayout
-from .model import DISK_FILE, INITRD_FILE, KERNEL_FILE, Image
+from .model import Image
 
 _BOOT_LIMIT_BYTES = 512 * disk_layout.MIB
 _RAW = f"{WORK}/disk.raw"

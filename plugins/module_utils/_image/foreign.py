@@ -21,8 +21,9 @@ from typing import IO, Any
 
 from .._core.errors import CommandFailed, Conflict, InvalidRequest
 from .archive import Budget, Contents, read_contents
+from .disk_files import DISK_FILE
 from .jail import WORK, Limits, run_closed
-from .model import DISK_FILE, FileFormat, FileSource, SourceStamp
+from .model import FileFormat, FileSource, SourceStamp
 
 COPY = "source"
 PLAIN = "root.tar"

@@ -15,8 +15,8 @@ from pathlib import Path
 from .._host.paths import Paths
 from .._spec.image import DISTRIBUTIONS
 from .archive import Contents, parse_os_release, read_contents
+from .disk_files import DISK_FILE
 from .model import (
-    DISK_FILE,
     ROOT_FILE,
     BuildSource,
     Current,

@@ -21,9 +21,6 @@ from .architecture import ARCHITECTURES
 SCHEMA = 1
 
 ROOT_FILE = "rootfs.tar.zst"
-DISK_FILE = "disk.qcow2"
-KERNEL_FILE = "vmlinuz"
-INITRD_FILE = "initrd.img"
 
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}", re.ASCII)
 _MIRROR = re.compile(r"https?://[\x21-\x7e]{1,500}", re.ASCII)

@@ -86,6 +86,8 @@ def _is_made_from(wanted: Source | None, current: Current) -> bool:
 def _differences(wanted: Source | None, image: Image) -> str:
     before = image.source.render()
     after = {} if wanted is None else wanted.render()
+    if before["type"] != after.get("type"):
+        return f"type: {before['type']} -> {after.get('type')}"
     changes = compare("", before, after)
     named = ", ".join(f"{change.path[1:]}: {change.before} -> {change.after}" for change in changes)
     return named or "the file's content has changed"

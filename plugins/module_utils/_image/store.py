@@ -24,7 +24,8 @@ from .._core.names import is_fingerprint, require_alias
 from .._host.files import TEMPORARY_PREFIX, ensure_directory, sync_directory, write_json
 from .._host.locks import Lock, hold
 from .._host.paths import Paths
-from .catalog import RECORD, DiskFiles, ImageCatalog, file_name
+from .catalog import ImageCatalog, file_name
+from .disk_files import RECORD, DiskFiles
 from .model import ROOT_FILE, Image, StoredFile, render_record
 
 _DISK_WORK = f"{TEMPORARY_PREFIX}disk"

@@ -14,7 +14,6 @@ import hashlib
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +22,10 @@ from typing import TYPE_CHECKING
 from .._core.errors import Conflict, NotSupported, TimedOut
 from .._core.kinds import InstanceType, Work
 from .._host.files import sync_directory
-from .._host.ids import next_container_base, next_machine_id
 from .._host.locks import Lock, hold
 from .._host.paths import Paths
 from .._host.supervisor import open_supervisor
+from .._image.disk_files import find_disk_files
 from .driver import InstanceDriver
 from .model import (
     Address,
@@ -120,10 +119,9 @@ class Host:
 
     def _boot(self, record: Record) -> tuple[str, Boot]:
         """The image's disk and what to boot; empty while that is not made, as in an interrupted creation."""
-        image = self.images.find(record.image)
-        if image is None or not image.has_disk:
+        files = find_disk_files(self.paths, record.image)
+        if files is None:
             return "", Boot()
-        files = self.images.disk_files(record.image)
         kernel, initrd = (None if path is None else str(path) for path in (files.kernel, files.initrd))
         return str(files.disk), Boot(kernel, initrd, files.command_line)
 
@@ -386,6 +384,10 @@ def nic_definition(record: Record, name: str, index: int, device: Device) -> Nic
 
 def _choose_identity(record: Record, others: list[Record]) -> Record:
     """record with a uuid, its creation time and the ids its type needs."""
+    import uuid
+
+    from .._host.ids import next_container_base, next_machine_id
+
     chosen = replace(record, uuid=str(uuid.uuid4()), created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     if record.is_container:
         used = {int(other.volatile["idmap.base"]) for other in others if "idmap.base" in other.volatile}

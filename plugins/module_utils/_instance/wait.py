@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Callable
 
-from .._core.errors import Conflict, InvalidRequest, TimedOut
+from .._core.errors import Conflict, TimedOut
 from .._core.kinds import Power
 from .._host.run import events
 from . import agent
@@ -21,22 +20,8 @@ from .execute import Command, execute
 from .host import Host
 from .model import Address, Record
 
-CONDITIONS = ("running", "ipv4", "ipv6", "agent", "cloud-init")
-_PORT = re.compile(r"port:([0-9]{1,5})", re.ASCII)
 # Nothing on the host tells when a guest's port opens or a virtual machine gets an address of its own.
 _LOOK_AGAIN_SECONDS = 0.5
-
-
-def require_conditions(conditions: Iterable[str], where: str) -> tuple[str, ...]:
-    """The conditions if all are known; InvalidRequest otherwise."""
-    for condition in conditions:
-        port = _PORT.fullmatch(condition)
-        if condition not in CONDITIONS and not (port and 1 <= int(port[1]) <= 65535):
-            raise InvalidRequest(
-                f"{where}: wait_for {condition!r} is not known: use {', '.join(CONDITIONS)} or port: with a number, "
-                "such as port:22"
-            )
-    return tuple(conditions)
 
 
 def wait_for(host: Host, record: Record, conditions: Iterable[str], timeout_seconds: float) -> None:

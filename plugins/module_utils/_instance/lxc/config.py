@@ -40,7 +40,7 @@ _PRIVILEGED_DROPS = "sys_time sys_module sys_rawio mac_admin mac_override"
 _CONSOLE_BYTES = "1MB"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ContainerHost:
     """What the host offers: control group version 1 or 2, AppArmor, devices to pass in, number of CPUs."""
 

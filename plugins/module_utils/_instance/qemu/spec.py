@@ -24,7 +24,7 @@ _MIB = 1024**2
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,17}", re.ASCII)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class VmHost:
     """What the host offers to virtual machines.
 
@@ -40,7 +40,7 @@ class VmHost:
     has_vhost_net: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class DirectBoot:
     """The host loads kernel and initrd itself: no boot loader, half of the boot time."""
 
@@ -49,7 +49,7 @@ class DirectBoot:
     command_line: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class FirmwareBoot:
     """UEFI from two raw flash images; variables is the instance's own and writable."""
 
@@ -57,7 +57,7 @@ class FirmwareBoot:
     variables: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Layer:
     """One image file; format is qcow2 or raw, always stated and never probed."""
 
@@ -65,7 +65,7 @@ class Layer:
     format: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Disk:
     """A virtio disk; layers go from the file that is written down to the last backing file.
 
@@ -80,7 +80,7 @@ class Disk:
     boot_index: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Nic:
     """A virtio network card on a tap interface that joins bridge."""
 
@@ -93,7 +93,7 @@ class Nic:
     has_vhost: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Share:
     """A host directory offered through virtiofsd; the guest mounts it by its tag."""
 
@@ -108,7 +108,7 @@ class Share:
 Device = Union[Disk, Nic, Share]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class VmSpec:
     """Everything a command line is rendered from.
 
