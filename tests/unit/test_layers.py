@@ -37,7 +37,8 @@ PURE_FILES = {"_instance/lxc/config.py", "_instance/qemu/command.py"}
 IMPURE_IMPORTS = {"os", "subprocess", "socket", "shutil", "lxc", "_lxc", "qemu", "ansible"}
 
 STARTS_HELPERS = {"_host/run.py"}
-STARTS_DAEMONS = {"_host/run.py", "_host/direct.py", "_host/supervisor.py"}
+# namespaces.py forks only to have a process that holds a new user namespace; it executes nothing.
+STARTS_DAEMONS = {"_host/run.py", "_host/direct.py", "_host/supervisor.py", "_host/namespaces.py"}
 MODULE_CODE_LINES = 40
 
 UTILS = [path for path in python_files(MODULE_UTILS) if path.name != "__init__.py"]

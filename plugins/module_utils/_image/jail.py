@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from .._core.errors import CommandFailed, NotSupported
+from .._host import namespaces
 from .._host.run import Result, require_tool, run
-from . import namespaces
 
 # Ids that are handed to the kernel while a tool runs and are never stored: far above /etc/subuid's ranges and
 # outside those systemd uses (its "UIDs and GIDs" page), below 2^31, which some tools read as negative.
