@@ -59,7 +59,7 @@ lint: tools ## Style: ruff, yamllint, ansible-lint, changelog fragments
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/yamllint --strict .
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict --quiet
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict -q
 	$(BIN)/antsibull-changelog lint
 
 types: tools ## Types: mypy, strict

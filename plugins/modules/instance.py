@@ -207,7 +207,7 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    run_resource(ARGUMENTS, build_instance)
+    run_resource(ARGUMENTS, build_instance, table=INSTANCE)
 
 
 if __name__ == "__main__":

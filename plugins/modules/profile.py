@@ -98,6 +98,7 @@ restart_required:
 
 from ..module_utils._instance.profiles import build_profile
 from ..module_utils._module.run import run_resource
+from ..module_utils._spec.instance import INSTANCE
 
 ARGUMENTS = {
     "name": {"type": "str", "required": True},
@@ -111,7 +112,7 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    run_resource(ARGUMENTS, build_profile)
+    run_resource(ARGUMENTS, build_profile, table=INSTANCE)
 
 
 if __name__ == "__main__":

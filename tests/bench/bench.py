@@ -92,7 +92,7 @@ class Bench:
 
     def alternate(self, rounds: int, **named: dict[str, Any]) -> dict[str, list[float]]:
         """Seconds of each named task, all of them in turn, rounds times; the first round warms up."""
-        tasks = [{"name": name, **task} for _ in range(rounds + 1) for name, task in named.items()]
+        tasks = [{"name": name, **task} for _unused in range(rounds + 1) for name, task in named.items()]
         found: dict[str, list[float]] = {name: [] for name in named}
         for name, seconds in self.durations(tasks):
             found[name].append(seconds)
@@ -159,7 +159,7 @@ def nothing_to_do(bench: Bench, rounds: int) -> list[Row]:
 def container_launch(bench: Bench, rounds: int) -> Row:
     """Created and started from a cached image, against snapshot, configuration and lxc-start by hand."""
     hand = HandMadeContainer(ROOT, NETWORK)
-    by_hand = [timed(hand.launch, hand.remove) for _ in range(rounds + 1)][1:]
+    by_hand = [timed(hand.launch, hand.remove) for _unused in range(rounds + 1)][1:]
     found = bench.alternate(
         rounds,
         ping=PING,
@@ -175,7 +175,7 @@ def machine_start(bench: Bench, rounds: int) -> Row:
     """A defined machine started until QEMU runs, against its command line by hand until the monitor answers."""
     bench.durations([instance(name="bench-v", image=IMAGE, type="virtual-machine", state="present")])
     hand = HandMadeMachine(ROOT, "bench-v")
-    by_hand = [timed(hand.start, hand.stop) for _ in range(rounds + 1)][1:]
+    by_hand = [timed(hand.start, hand.stop) for _unused in range(rounds + 1)][1:]
     found = bench.alternate(
         rounds,
         ping=PING,

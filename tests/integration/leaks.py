@@ -57,14 +57,20 @@ def compare(before: Areas, after: Areas) -> list[Leak]:
 
 
 def mounts() -> Iterator[str]:
-    """Our namespace wholly; in others, what lies in our directories."""
-    own = os.readlink("/proc/self/ns/mnt")
-    for pid, namespace in _namespaces("mnt").items():
-        for line in _lines(Path(f"/proc/{pid}/mountinfo")):
-            place, _, source = line.partition(" - ")
-            root, target = place.split()[3:5]
-            if namespace == own or "tandem" in root + target + source:
-                yield f"{target} from {source.split()[0:2]} {root} in {'here' if namespace == own else 'another ns'}"
+    """Our namespace wholly; of others what is in our directories and not a copy of a mount of our namespace."""
+    here = set(_mounts_of("self"))
+    yield from (f"{mount} here" for mount in here)
+    for pid in _namespaces("mnt"):
+        yield from (
+            f"{mount} in another namespace" for mount in _mounts_of(pid) if "tandem" in mount and mount not in here
+        )
+
+
+def _mounts_of(pid: int | str) -> Iterator[str]:
+    for line in _lines(Path(f"/proc/{pid}/mountinfo")):
+        place, _unused, source = line.partition(" - ")
+        root, target = place.split()[3:5]
+        yield f"{target} from {' '.join(source.split()[:2])} {root}"
 
 
 def loop_devices() -> Iterator[str]:
@@ -121,7 +127,7 @@ def processes() -> Iterator[str]:
         is_ours = re.search(r"/(lib|run)/tandem", command) or name in OUR_PROGRAMS or name.startswith("qemu-system")
         is_zombie = status.get("State", "").startswith("Z")
         if (is_zombie and status.get("PPid") != "1") or (is_ours and not is_zombie):
-            yield f"{pid} {name} {status.get('State')} {command[:200]}"
+            yield f"{pid} {name} {'zombie' if is_zombie else command[:200]}"
 
 
 def locks() -> Iterator[str]:
@@ -160,7 +166,7 @@ def files() -> Iterator[str]:
 def subvolumes() -> Iterator[str]:
     """btrfs subvolumes and quota groups of mounted pools."""
     for line in _lines(Path("/proc/self/mountinfo")):
-        place, _, source = line.partition(" - ")
+        place, _unused, source = line.partition(" - ")
         target = place.split()[4]
         if source.startswith("btrfs ") and "tandem" in target:
             yield from (f"{target} {found.split(' path ')[-1]}" for found in _run("btrfs", "subvolume", "list", target))

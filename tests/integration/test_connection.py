@@ -135,7 +135,7 @@ def test_copy_and_fetch_are_exact(ansible: Ansible, guest: Guest, tmp_path: Path
     data = os.urandom(size)
     source = tmp_path / "source"
     source.write_bytes(data)
-    copy, again, _ = tasks(
+    copy, again, _unused = tasks(
         ansible,
         guest,
         {"ansible.builtin.copy": {"src": str(source), "dest": "/root/it's a file"}},

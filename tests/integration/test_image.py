@@ -327,7 +327,7 @@ def large(lab: Lab, debian_image: str) -> Path:
 
 def test_two_imports_at_once(lab: Lab, large: Path) -> None:
     options = {"name": NAME, "source": {"type": "file", "path": str(large)}}
-    processes = [lab.module().start(options) for _ in range(2)]
+    processes = [lab.module().start(options) for _unused in range(2)]
     results = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
     assert sorted(result["changed"] for result in results) == [False, True]
     assert results[0]["image"] == results[1]["image"]
@@ -373,7 +373,7 @@ def test_a_hostile_archive_is_refused(lab: Lab, trick: str) -> None:
 def test_a_bomb_stops_at_the_limit(lab: Lab) -> None:
     source, target = lab.files / "bomb.gz", lab.files / "out"
     with gzip.open(source, "wb", compresslevel=9) as stream:
-        for _ in range(200):
+        for _unused in range(200):
             stream.write(bytes(1024 * 1024))
     with source.open("rb") as packed, target.open("wb") as plain, pytest.raises(CommandFailed):
         limits = Limits(file_bytes=1024 * 1024)
@@ -543,7 +543,7 @@ def test_making_the_disk_is_killed_and_raced(lab: Lab, large: Path) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(argv, env=environment, timeout=seconds, check=False)
         wait_until_only_files_differ(before)
-    rivals = [subprocess.Popen(argv, env=environment) for _ in range(2)]
+    rivals = [subprocess.Popen(argv, env=environment) for _unused in range(2)]
     assert [process.wait(120) for process in rivals] == [0, 0]
     assert lab.store.disk_files(fingerprint).kernel is not None
     assert not list(Paths(lab.root).image(fingerprint).glob(".new-*"))

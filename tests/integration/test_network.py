@@ -375,7 +375,7 @@ def test_a_network_in_use_is_not_removed(lab: Lab) -> None:
 
 def test_of_two_runs_at_once_one_changes_and_one_waits(lab: Lab) -> None:
     for options in ({"config": NAT}, {"config": {"bridge.mtu": 1400}}, {"state": "absent"}):
-        runs = [lab.start("network", {"name": "tdn0", **options}) for _ in range(2)]
+        runs = [lab.start("network", {"name": "tdn0", **options}) for _unused in range(2)]
         assert sorted(finish(run)["changed"] for run in runs) == [False, True], options
     assert lab.traces() == []
 

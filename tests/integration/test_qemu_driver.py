@@ -99,7 +99,7 @@ class Lab:
     def definition(self, name: str, config: Any = None, machine: str = "", **changes: Any) -> InstanceDefinition:
         directory = self.paths.instance(name)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _, newest = program.ask_program()
+        _unused, newest = program.ask_program()
         record = Record(
             name=name,
             uuid="0a3b0a5e-1111-4222-8333-444455556666",
@@ -441,7 +441,7 @@ class TestGuest:
             connect = f'import socket; print(socket.create_connection(("{HOST_ADDRESS}", {port}), 60).recv(9))'
             # The listener's queue holds the connection and what is written to it until we look.
             guest.run(f"(python3 -c '{connect}' > /run/heard) > /dev/null 2>&1 &")
-            connection, (peer, _) = server.accept()
+            connection, (peer, _unused) = server.accept()
             with connection:
                 connection.sendall(b"from host")
                 assert not connection.recv(1)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +136,8 @@ def nothing_leaks() -> None:
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    with private_root() as directory:
-        yield directory
+    with ExitStack() as stack:
+        yield stack.enter_context(private_root())
 
 
 @pytest.fixture(params=DRIVERS)
@@ -183,7 +183,7 @@ def add_attribute(path: Path, letter: str) -> None:
 
 def fill(path: Path, mebibytes: int) -> None:
     with path.open("wb", buffering=0) as stream:
-        for _ in range(mebibytes):
+        for _unused in range(mebibytes):
             stream.write(os.urandom(MIB))
         os.fsync(stream.fileno())
 
@@ -319,7 +319,7 @@ def test_removal_takes_whatever_a_guest_left(pool: Pool, root: Path) -> None:
 def _make_deep(tree: Path, levels: int) -> None:
     """Deeper than Python recurses and longer than a path can be."""
     descriptor = os.open(tree, os.O_RDONLY)
-    for _ in range(levels):
+    for _unused in range(levels):
         os.mkdir("deep", dir_fd=descriptor)
         inner = os.open("deep", os.O_RDONLY, dir_fd=descriptor)
         os.close(descriptor)
@@ -723,7 +723,9 @@ def test_pool_that_is_not_mounted_is_mounted_once(loop_pool: Pool, root: Path) -
     )
     script = root / "program.py"
     script.write_text(program)
-    runs = [subprocess.Popen([sys.executable, "-I", "-S", "-B", script], stdout=subprocess.PIPE) for _ in range(6)]
+    runs = [
+        subprocess.Popen([sys.executable, "-I", "-S", "-B", script], stdout=subprocess.PIPE) for _unused in range(6)
+    ]
     assert [run.wait(60) for run in runs] == [0] * 6
     for run in runs:
         assert run.stdout is not None

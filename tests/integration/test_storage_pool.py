@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pytest
 from ansible_collections.tandem.machines.plugins.module_utils._core.errors import Conflict
 from ansible_collections.tandem.machines.plugins.module_utils._host.paths import Paths
 from ansible_collections.tandem.machines.plugins.module_utils._storage.pool import open_pool
+from ansible_collections.tandem.machines.tests.integration import test_storage_drivers
 from ansible_collections.tandem.machines.tests.integration.runner import Ansible, FourRuns
 from ansible_collections.tandem.machines.tests.integration.test_storage_drivers import (
     FINGERPRINT,
@@ -30,11 +31,13 @@ from ansible_collections.tandem.machines.tests.integration.test_storage_drivers 
     foreign_filesystem,
     import_path,
     leftovers,
-    nothing_leaks,  # noqa: F401
-    prepared_host,  # noqa: F401
     private_root,
     thinned,
 )
+
+# This file has its own state root, as the tests of the drivers have.
+nothing_leaks = test_storage_drivers.nothing_leaks
+prepared_host = test_storage_drivers.prepared_host
 
 KILLED_SYSCALLS = (
     "ioctl,mkdir,chmod,fchmod,rename,fsync,ftruncate,truncate,unlink,rmdir,mount,umount2,execve,clone,vfork,wait4,pipe2"
@@ -43,8 +46,8 @@ KILLED_SYSCALLS = (
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    with private_root() as directory:
-        yield directory
+    with ExitStack() as stack:
+        yield stack.enter_context(private_root())
 
 
 @pytest.fixture
@@ -93,7 +96,8 @@ def remove(state: Path, name: str = "pool") -> None:
 def require_refused(ansible: Ansible, *cases: tuple[Mapping[str, Any], str]) -> None:
     """All tasks are refused in one line each: by us, with that in the message."""
     tasks = [
-        {"tandem.machines.storage_pool": {"name": "pool", **options}, "ignore_errors": True} for options, _ in cases
+        {"tandem.machines.storage_pool": {"name": "pool", **options}, "ignore_errors": True}
+        for options, _unused in cases
     ]
     results = ansible.tasks(*tasks)
     for result, (options, message) in zip(results, cases):

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 HIDDEN = "(hidden)"
-HostT = TypeVar("HostT", contravariant=True)
+HostT_contra = TypeVar("HostT_contra", contravariant=True)
 
 
-class Step(Protocol[HostT]):
+class Step(Protocol[HostT_contra]):
     """One act of the domain, idempotent: run may meet its own half-done work."""
 
     def describe(self) -> str:
         """The act in words, as 'actions' shows it."""
 
-    def run(self, host: HostT) -> None:
+    def run(self, host: HostT_contra) -> None:
         """Perform it on the noun's host object (its drivers and paths)."""
 
 
@@ -38,11 +38,11 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Plan(Generic[HostT]):
+class Plan(Generic[HostT_contra]):
     """pending names options recorded but not in force until a restart; warnings are for the user."""
 
     changes: tuple[Change, ...] = ()
-    steps: tuple[Step[HostT], ...] = ()
+    steps: tuple[Step[HostT_contra], ...] = ()
     pending: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -29,6 +29,7 @@ _DOMAIN = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[
 _HARDWARE_ADDRESS = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
+_LINE_ENDS = (0x2028, 0x2029)
 TEXT_LIMIT = 1024 * 1024
 
 
@@ -59,7 +60,7 @@ def _scalar_text(value: object, remedy: str) -> str:
 
 
 def _require_plain(text: str, remedy: str) -> str:
-    if any(ord(character) < 32 or ord(character) in (127, 0x2028, 0x2029) for character in text):
+    if any(ord(character) < 32 or 127 <= ord(character) < 160 or ord(character) in _LINE_ENDS for character in text):
         raise _reject(text, remedy)
     return text
 
@@ -148,7 +149,7 @@ def parse_cpus(value: object) -> Cpus:
         return Cpus(int(text))
     pinned: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.partition("-")
+        first, _unused, last = part.partition("-")
         if int(last or first) < int(first):
             raise _reject(value, remedy)
         pinned.update(range(int(first), int(last or first) + 1))
@@ -164,7 +165,7 @@ def render_cpus(cpus: Cpus) -> str:
 
 
 def _short_range(part: str) -> str:
-    first, _, last = part.partition("-")
+    first, _unused, last = part.partition("-")
     return first if first == last else part
 
 

@@ -51,7 +51,7 @@ def find_groups(relative: str) -> list[Path]:
     for base in bases:
         top = base / relative
         if top.is_dir() and not top.is_symlink():
-            found += [Path(directory) for directory, _, _ in os.walk(top, topdown=False)]
+            found += [Path(directory) for directory, _unused, _unused in os.walk(top, topdown=False)]
     return found
 
 

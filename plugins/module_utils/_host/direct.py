@@ -86,7 +86,8 @@ def _become_daemon(unit: Unit, record: Path, writer: int) -> None:
         if os.fork() > 0:
             os._exit(0)
         process = Process.of(os.getpid())
-        assert process is not None
+        if not (process is not None):
+            raise AssertionError()
         write_json(record, process.record())
         _redirect_standard_streams(unit)
         os.umask(0o022)

@@ -14,7 +14,8 @@ from typing import Any
 
 from .._core.errors import Conflict
 
-RECORD_LIMIT_BYTES = 1024 * 1024
+# Texts of up to 1 MiB stand in a record twice, and JSON may need six bytes for one.
+RECORD_LIMIT_BYTES = 64 * 1024 * 1024
 TEMPORARY_PREFIX = ".new-"
 
 

@@ -48,7 +48,7 @@ def _ranges(path: Path) -> Iterator[tuple[int, int]]:
     if not path.exists():
         return
     for line in path.read_text().splitlines():
-        owner, _, rest = line.partition(":")
-        start, _, count = rest.partition(":")
+        owner, _unused, rest = line.partition(":")
+        start, _unused, count = rest.partition(":")
         if owner in ("root", "0") and start.isdigit() and count.strip().isdigit():
             yield int(start), int(count)

@@ -84,7 +84,8 @@ def _flock_until(descriptor: int, operation: int, deadline: float) -> bool:
         raise Expired
 
     previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.001))
+    # Repeated, in case the signal comes just before the call blocks.
+    signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.001), 0.1)
     try:
         fcntl.flock(descriptor, operation)
         return True

@@ -47,7 +47,7 @@ def os_release() -> dict[str, str]:
     """os-release(5): ID, VERSION_ID and the rest, unquoted."""
     data = (read_capped(Path("/etc/os-release").resolve(), _FILE_LIMIT_BYTES) or b"").decode("utf-8", "replace")
     pairs = (line.partition("=") for line in data.splitlines() if "=" in line and not line.startswith("#"))
-    return {key: value.strip().strip("\"'") for key, _, value in pairs}
+    return {key: value.strip().strip("\"'") for key, _unused, value in pairs}
 
 
 def tool_version(program: str, *arguments: str) -> str | None:

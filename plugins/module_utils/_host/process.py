@@ -34,7 +34,7 @@ def start_time(pid: int) -> int | None:
 def _state(pid: int) -> tuple[str, int] | None:
     """State letter and start time of a process, also of one that is dying."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The command in field 2 may hold blanks and parentheses; everything after the last ')' is numeric.

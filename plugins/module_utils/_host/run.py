@@ -156,11 +156,12 @@ def events(argv: Sequence[str]) -> Iterator[Callable[[float], bool]]:
         start_new_session=True,
         preexec_fn=_child_setup(None),
     )
-    assert process.stdout is not None
+    if not (process.stdout is not None):
+        raise AssertionError()
     output = process.stdout
 
     def wait(seconds: float) -> bool:
-        ready, _, _ = select.select([output], [], [], max(seconds, 0))
+        ready, _unused, _unused = select.select([output], [], [], max(seconds, 0))
         return bool(ready) and bool(os.read(output.fileno(), 65536))
 
     try:

@@ -37,6 +37,7 @@ class Unit:
     autostart: bool = True
     stop_timeout_seconds: int = 30
     stop_command: Argv = ()
+    pid_file: str | None = None
     log: str | None = None
     order_after: tuple[str, ...] = ()
     restarts: bool = False
@@ -68,6 +69,8 @@ def _lines(unit: Unit) -> Iterator[str]:
     yield f"Type={_service_type(unit)}"
     if not unit.command:
         yield "RemainAfterExit=yes"
+    if unit.pid_file is not None:
+        yield f"PIDFile={_text(unit.pid_file)}"
     if unit.restarts:
         yield "Restart=on-failure"
         yield "RestartSec=1"

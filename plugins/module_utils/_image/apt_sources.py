@@ -64,7 +64,7 @@ def _fields(stanza: str) -> dict[str, str]:
         if line[:1].isspace():
             fields[name] = f"{fields.get(name, '')} {line.strip()}"
             continue
-        name, _, value = line.partition(":")
+        name, _unused, value = line.partition(":")
         name = name.strip().lower()
         fields[name] = value.strip()
     return fields

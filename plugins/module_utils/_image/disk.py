@@ -105,7 +105,7 @@ def _copy_initrd(version: str, root: int, work: Path) -> bool:
 
 def _copy_loader(layout: DiskLayout, root: int, work: Path) -> None:
     """systemd-boot, from the image if it has one, else from the host."""
-    parent, _, name = layout.efi_loader.rpartition("/")
+    parent, _unused, name = layout.efi_loader.rpartition("/")
     directory = _open_beneath(root, parent)
     if directory is not None:
         with _closing(directory):

@@ -119,6 +119,8 @@ def late_files(distribution: str, apt_sources: str) -> Mapping[str, GuestFile]:
         "etc/hosts": GuestFile(_HOSTS),
         "etc/default/locale": GuestFile("LANG=C.UTF-8\n"),
         "etc/machine-id": GuestFile(mode=0o444),
+        # systemd-resolved's package makes it, but where resolved is part of systemd nobody does.
+        "etc/resolv.conf": _link("../run/systemd/resolve/stub-resolv.conf"),
         "etc/systemd/network/80-dhcp.network": GuestFile(_NETWORK),
         f"{wants}/systemd-networkd-wait-online.service.d/any.conf": GuestFile(_WAIT_ONLINE),
         f"{wants}/multi-user.target.wants/systemd-networkd.service": _link(f"{_UNITS}/systemd-networkd.service"),

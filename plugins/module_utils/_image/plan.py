@@ -74,7 +74,8 @@ def _plan_update(desired: Desired, image: Image, leftovers: tuple[Step[ImageHost
 
 def _is_made_from(wanted: Source | None, current: Current) -> bool:
     """Options left out of a build source were decided when the image was built, and stay so."""
-    assert current.image is not None
+    if not (current.image is not None):
+        raise AssertionError()
     made = current.image.source
     if wanted is None:
         return True

@@ -60,7 +60,7 @@ def _containers() -> dict[str, Any]:
         next_container_base(())
     except EngineError as error:
         problem = str(error)
-    is_too_new = version is not None and int(version.split(".")[0]) >= _LIBLXC_WITHOUT_CGROUP1
+    is_too_new = version is not None and int(version.split(".", maxsplit=1)[0]) >= _LIBLXC_WITHOUT_CGROUP1
     if not problem and is_too_new and cgroups.cgroup_version() == 1:
         problem = f"liblxc {version} needs control groups version 2: boot this host with the unified layout"
     if not problem and probe.tool_version("lxc-start") is None:

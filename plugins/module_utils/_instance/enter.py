@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import stat
-import sys
 
 from .._core.errors import Conflict, EngineError, MissingDependency
 from .._core.names import require_name
@@ -137,7 +136,7 @@ def main(request: Mapping[str, Any]) -> NoReturn:
         _say(f"{mark} error {error.strerror}: {error.filename}: entering an instance needs root on the host")
     except BrokenPipeError:
         pass
-    sys.exit(FAILED_STATUS)
+    raise SystemExit(FAILED_STATUS)
 
 
 def _enter(request: Mapping[str, Any]) -> NoReturn:
@@ -181,7 +180,7 @@ def _enter_virtual_machine(request: Mapping[str, Any], environment: Mapping[str,
         is_live=request["live"],
         mark=request["mark"],
     )
-    sys.exit(run.finish())
+    raise SystemExit(run.finish())
 
 
 def _say(line: str) -> None:

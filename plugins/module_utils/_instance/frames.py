@@ -90,7 +90,7 @@ class Parser:
         return next((size for size in range(longest, 0, -1) if self._buffer.endswith(self._token[:size])), 0)
 
     def _take_frame(self, header: bytes) -> None:
-        kind, _, number = header.strip().partition(b" ")
+        kind, _unused, number = header.strip().partition(b" ")
         if not number.isdigit():
             raise EngineError("the guest's answer is not well formed: its port tandem.stream is used by something else")
         value = int(number)
@@ -128,7 +128,8 @@ class Input:
         return self.descriptor is not None and len(self._data) < _WAITING_LIMIT_BYTES
 
     def read_more(self) -> None:
-        assert self.descriptor is not None
+        if not (self.descriptor is not None):
+            raise AssertionError()
         piece = os.read(self.descriptor, _BLOCK_BYTES)
         self._data += piece
         if not piece:

@@ -38,6 +38,7 @@ from .model import (
     Record,
     Surroundings,
 )
+from .record import render_devices
 from .store import all_records, read_record, write_record
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ class Host:
             backing=backing,
             boot=boot,
             nics=tuple(
-                nic_definition(record, name, index, device) for index, (name, device) in enumerate(record.nics())
+                nic_definition(record, name, guest_name, device)
+                for (name, device), guest_name in zip(record.nics(), guest_interface_names(record))
             ),
             disks=tuple(
                 self._disk(record, name, device)
@@ -130,16 +132,30 @@ class Host:
 
         What the creation stands on is required first: without it, nothing is written at all.
         """
+        self.require_creatable(record)
         fingerprint = self.images.require(record.image_name).fingerprint
-        self.pool(record.pool)
-        self._require_bridges(record)
-        self._require_disks(self.definition(record))
         with hold(self.paths, [Lock("allocation")], _ALLOCATION_SECONDS):
             others = [other for other in all_records(self.paths) if other.name != record.name]
             write_record(self.paths, replace(_choose_identity(record, others), image=fingerprint))
 
     def write_record(self, record: Record) -> None:
+        """Devices that are new or changed are required first: a record must not promise what cannot be."""
+        present = read_record(self.paths, record.name)
+        if present is None or render_devices(present.expanded_devices) != render_devices(record.expanded_devices):
+            self._require_bridges(record)
+            self._require_disks(self.definition(record))
         write_record(self.paths, record)
+
+    def require_creatable(self, record: Record) -> None:
+        """Everything a creation stands on; for a VM also that QEMU is there. Changes nothing."""
+        self.images.require(record.image_name)
+        self.pool(record.pool)
+        self._require_bridges(record)
+        self._require_disks(self.definition(record))
+        if not record.is_container:
+            from .qemu.program import ask_program
+
+            ask_program()
 
     def mark(self, name: str, work: Work | None) -> None:
         record = self.require(name)
@@ -151,13 +167,17 @@ class Host:
         pool = self.pool(record.pool)
         if record.is_container:
             self._ensure_image_volume(pool, record.image)
-            owner = 0 if record.get("security.privileged") else int(record.volatile["idmap.base"])
-            pool.create_container(name, record.image, owner, record.root.options.get("size"))
+            self._clone_root(record)
             return
         self.images.ensure_disk(record.image)
         pool.create_vm(name)
         with pool.reporting_full():
             self._machines.create_disk(self.definition(record), record.root.options.get("size"))
+
+    def _clone_root(self, record: Record) -> None:
+        owner = 0 if record.get("security.privileged") else int(record.volatile["idmap.base"])
+        size_bytes = record.root.options.get("size")
+        self.pool(record.pool).create_container(record.name, record.image, owner, size_bytes)
 
     def grow_root(self, name: str) -> None:
         record = self.require(name)
@@ -169,6 +189,7 @@ class Host:
 
     def define(self, name: str) -> None:
         record = self.require(name)
+        self.pool(record.pool)  # mounted before anything is written below it
         definition = self.definition(record)
         driver = self.driver(record)
         driver.define(definition)
@@ -185,7 +206,9 @@ class Host:
         self._require_bridges(record)
         definition = self.definition(record)
         self._require_disks(definition)
-        if not record.is_container:
+        if record.is_container:
+            self._clone_root(record)  # it exists; its owner follows security.privileged
+        else:
             self.grow_root(name)
         self.driver(record).start(definition)
 
@@ -277,7 +300,12 @@ class Host:
         return pool.has_vm(record.name) and (pool.vm_directory(record.name) / "root.qcow2").exists()
 
     def disk_usage(self, record: Record) -> VolumeUsage:
-        pool = self.pool(record.pool)
+        from .._storage.pool import find_pool
+        from .._storage.record import Usage
+
+        pool = find_pool(self.paths, record.pool)
+        if pool is None or not self.has_volume(record):
+            return Usage(None)
         return pool.container_usage(record.name) if record.is_container else pool.vm_usage(record.name)
 
     def _remove_volume(self, record: Record) -> None:
@@ -369,7 +397,14 @@ def derived_id(record: Record, device: str) -> str:
     return hashlib.sha256(f"{record.uuid}/{device}".encode()).hexdigest()
 
 
-def nic_definition(record: Record, name: str, index: int, device: Device) -> NicDefinition:
+def guest_interface_names(record: Record) -> list[str]:
+    """Names in the guest, in the order of the devices: the given ones, the others the first free ethN."""
+    given = [device.options.get("name") for _name, device in record.nics()]
+    free = (f"eth{number}" for number in range(len(given) * 2) if f"eth{number}" not in given)
+    return [name or next(free) for name in given]
+
+
+def nic_definition(record: Record, name: str, guest_name: str, device: Device) -> NicDefinition:
     """An interface with everything derived: host name tv + 10 digits (15 bytes at most), MAC in LXD's 00:16:3e."""
     digits = derived_id(record, name)
     return NicDefinition(
@@ -377,7 +412,7 @@ def nic_definition(record: Record, name: str, index: int, device: Device) -> Nic
         bridge=device.options.get("network") or device.options["parent"],
         host_name=f"tv{digits[:10]}",
         hwaddr=device.options.get("hwaddr") or f"00:16:3e:{digits[10:12]}:{digits[12:14]}:{digits[14:16]}",
-        guest_name=device.options.get("name") or f"eth{index}",
+        guest_name=guest_name,
         mtu=device.options.get("mtu"),
     )
 
@@ -397,7 +432,7 @@ def _choose_identity(record: Record, others: list[Record]) -> Record:
         from .qemu.program import ask_program
 
         volatile = {"qemu.uid": str(next_machine_id(used)), "qemu.machine": ask_program()[1]}
-    return replace(chosen, volatile=volatile)
+    return replace(chosen, volatile={**record.volatile, **volatile})
 
 
 def _memory_bytes(limit: int | str | None) -> int | None:

@@ -23,6 +23,7 @@ from .._spec.devices import DEVICES
 from .._spec.instance import INSTANCE
 
 SCHEMA = 1
+LAST_POWER = "last_state.power"
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -90,7 +91,8 @@ class Record:
     """The definition on disk. config and devices are the instance's own, expanded_* those with profiles laid under.
 
     volatile holds what was chosen once and kept: MAC addresses (hwaddr.DEVICE), the id map's base
-    (idmap.base), QEMU's user (qemu.uid) and machine type (qemu.machine).
+    (idmap.base), QEMU's user (qemu.uid) and machine type
+    (qemu.machine), and the power last asked for (last_state.power).
     """
 
     name: str
@@ -120,6 +122,12 @@ class Record:
     def get(self, key: str) -> Any:
         """The value in force of a config option, its default when unset."""
         return INSTANCE.get(self.expanded_config, key)
+
+    @property
+    def starts_at_boot(self) -> bool:
+        """boot.autostart; when unset, an instance that was meant to run when the host went down runs again."""
+        was_up = self.volatile.get(LAST_POWER, Power.STOPPED.value) != Power.STOPPED.value
+        return bool(self.expanded_config.get("boot.autostart", was_up))
 
     def with_work(self, work: Work | None) -> Record:
         return replace(self, work=work)
@@ -276,7 +284,7 @@ def _parse_device(name: str, given: object, base: Device | None, where: str, kin
         raise InvalidRequest(f"{where}: device {name} must be a mapping of options")
     options = dict(given)
     type_name = options.pop("type", base.type if base else None)
-    if type_name not in DEVICES:
+    if not isinstance(type_name, str) or type_name not in DEVICES:
         known = ", ".join(sorted(DEVICES))
         raise InvalidRequest(f"{where}: device {name}: type {type_name!r} is not known; use one of {known}")
     table = DEVICES[type_name]

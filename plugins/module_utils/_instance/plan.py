@@ -18,7 +18,7 @@ from .._core.kinds import LIVE, NONE, InstanceType, Power, State, Work
 from .._core.options import merge
 from .._core.plan import HIDDEN, Change, Plan, Step, compare
 from .._spec.instance import INSTANCE
-from .model import Current, Desired, Device, Record, Surroundings, expand, parse_devices, require_root
+from .model import LAST_POWER, Current, Desired, Device, Record, Surroundings, expand, parse_devices, require_root
 from .record import render_devices
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     InstanceStep = Step[InstanceHost]
 
 DEFAULT_PROFILE = "default"
+_STATES = {Power.RUNNING: State.STARTED, Power.STOPPED: State.STOPPED, Power.FROZEN: State.FROZEN}
 
 
 def plan_instance(desired: Desired, current: Current, around: Surroundings) -> Plan[InstanceHost]:
@@ -101,17 +102,21 @@ def _plan_absent(desired: Desired, current: Current) -> Plan[InstanceHost]:
     return Plan((Change("state", current.power.value, "absent"),), (*steps, act.Remove(record.name)))
 
 
-def _plan_creation(desired: Desired, current: Current, around: Surroundings) -> Plan[InstanceHost]:
+def _plan_creation(
+    desired: Desired, current: Current, around: Surroundings, base: Record | None = None
+) -> Plan[InstanceHost]:
+    """base is the instance that is created anew: what the task does not manage stays as it was."""
     from . import steps as act  # only when there is something to do
 
-    blank = _blank_record(desired, around)
-    record = replace(wanted_record(desired, blank, around), work=Work.CREATE)
+    power = target_power(desired.state, Power.STOPPED)
+    blank = _blank_record(desired, around, base)
+    volatile = {LAST_POWER: power.value}
+    record = replace(wanted_record(desired, blank, around), work=Work.CREATE, volatile=volatile)
     warnings = _missing_prerequisites(record, around)
     steps: list[InstanceStep] = []
     if current.record is not None:
         steps.append(act.Remove(current.record.name, " left by an interrupted run"))
     steps += [act.Allocate(record), act.CreateVolume(record.name, record.pool), act.Define(record.name)]
-    power = target_power(desired.state, Power.STOPPED)
     if power is Power.STOPPED:
         steps.append(act.Mark(record.name, None))
     else:
@@ -128,21 +133,25 @@ def _plan_creation(desired: Desired, current: Current, around: Surroundings) -> 
     return Plan(changes, tuple(steps), warnings=warnings)
 
 
-def _blank_record(desired: Desired, around: Surroundings) -> Record:
+def _blank_record(desired: Desired, around: Surroundings, base: Record | None) -> Record:
     if desired.image is None:
         raise InvalidRequest(f"{where(desired.name)} does not exist yet: give image to create it")
     kind = desired.type or InstanceType.CONTAINER
     if kind not in around.image_types:
         raise InvalidRequest(f"{where(desired.name)}: image {desired.image} cannot be used for a {kind.value}")
-    return Record(
+    blank = Record(
         name=desired.name,
         uuid="",
         type=kind,
         image=around.fingerprint or "",
         image_name=desired.image,
         pool="",
-        profiles=(DEFAULT_PROFILE,) if desired.profiles is None else desired.profiles,
+        profiles=(DEFAULT_PROFILE,),
     )
+    if base is None:
+        return blank
+    config = _meaningful(base.config, kind)
+    return replace(blank, profiles=base.profiles, config=config, devices=base.devices, description=base.description)
 
 
 def _missing_prerequisites(record: Record, around: Surroundings) -> tuple[str, ...]:
@@ -180,7 +189,8 @@ def _fixed_differences(desired: Desired, record: Record, around: Surroundings) -
         yield "type", record.type.value, desired.type.value
         return
     # An alias that has moved to a newer image is no reason to touch what was made from it.
-    if desired.image is not None and desired.image != record.image_name and around.fingerprint != record.image:
+    is_same = desired.image in (None, record.image_name, record.image) or around.fingerprint == record.image
+    if not is_same and desired.image is not None:
         yield "image", record.image_name, desired.image
     pool = wanted_record(desired, record, around).pool
     if pool != record.pool:
@@ -188,17 +198,27 @@ def _fixed_differences(desired: Desired, record: Record, around: Surroundings) -
 
 
 def _plan_recreation(desired: Desired, current: Current, around: Surroundings) -> Plan[InstanceHost]:
-    assert current.record is not None
+    from . import steps as act  # only when there is something to do
+
+    if current.record is None:
+        raise AssertionError("nothing to create anew")
     image = desired.image or current.record.image_name
     kind = desired.type or current.record.type
-    creation = _plan_creation(replace(desired, image=image, type=kind), Current(), around)
+    creation = _plan_creation(replace(desired, image=image, type=kind), Current(), around, current.record)
     removal = _plan_absent(desired, current)
+    allocation = next(step for step in creation.steps if isinstance(step, act.Allocate))
     changes = (Change("recreated", False, True), *creation.changes)
-    return Plan(changes, (*removal.steps, *creation.steps), warnings=creation.warnings)
+    steps = (act.Require(allocation.record), *removal.steps, *creation.steps)
+    return Plan(changes, steps, warnings=creation.warnings)
 
 
 def _plan_existing(desired: Desired, current: Current, record: Record, around: Surroundings) -> Plan[InstanceHost]:
+    if desired.state is State.PRESENT and record.work is Work.POWER:
+        # A restart that was interrupted between stop and start is finished, though present leaves the power alone.
+        desired = replace(desired, state=_STATES[Power(record.volatile.get(LAST_POWER, current.power.value))])
+    target = target_power(desired.state, current.power)
     wanted = wanted_record(desired, record, around)
+    wanted = replace(wanted, volatile={**wanted.volatile, LAST_POWER: target.value})
     _check_root_size(record, wanted)
     changes = [*_definition_changes(record, wanted), *_drift_changes(current, record, wanted)]
     live = _live_keys(current, record, wanted)
@@ -218,7 +238,6 @@ def _plan_existing(desired: Desired, current: Current, record: Record, around: S
         tuple(changes),
         (
             act.WriteRecord(wanted.with_work(Work.POWER if power else Work.UPDATE)),
-            *([act.CreateVolume(record.name, record.pool)] if not current.has_volume else []),
             *([act.GrowRoot(record.name, _root_size(wanted) or "no limit")] if resize else []),
             act.Define(record.name),
             *([act.SetLive(record.name, live)] if live else []),
@@ -257,7 +276,7 @@ def _shown_config(record: Record | None) -> dict[str, str]:
 
 
 def _redact(change: Change, before: Record | None, after: Record) -> Change:
-    section, _, key = change.path.partition("/")
+    section, _unused, key = change.path.partition("/")
     option = INSTANCE.find(key) if section in ("config", "expanded_config") else None
     if option is None or not option.secret:
         return change
@@ -324,7 +343,7 @@ def _restart_view(device: Mapping[str, str] | None, kind: InstanceType) -> Mappi
 
 def _plan_restart(desired: Desired, current: Current, pending: tuple[str, ...]) -> bool:
     """Whether pending options make the task restart the guest; Conflict if it says that must not be needed."""
-    if not pending or current.power is Power.STOPPED or target_power(desired.state, current.power) is Power.STOPPED:
+    if not pending or current.power is Power.STOPPED or _stops(desired, current):
         return False
     if desired.when_restart_needed == "fail":
         raise Conflict(

@@ -78,7 +78,7 @@ def parse_record(data: Mapping[str, Any]) -> Record:
             created_at=data["created_at"],
             work=Work(data["work"]) if data["work"] else None,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Conflict(f"{where} is damaged ({error!r}): restore it or move it away") from None
 
 
@@ -106,5 +106,5 @@ def parse_profile(data: Mapping[str, Any]) -> Profile:
             parse_recorded_devices(data["devices"], where),
             data["description"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Conflict(f"{where} is damaged ({error!r}): restore it or move it away") from None

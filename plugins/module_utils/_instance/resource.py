@@ -21,14 +21,12 @@ from .._spec.instance import INSTANCE
 from .conditions import require_conditions
 from .host import Host
 from .model import Address, Current, Desired, Record, Surroundings
-from .plan import DEFAULT_PROFILE, plan_instance, target_power, wanted_record, where
+from .plan import DEFAULT_PROFILE, plan_instance, target_power, where
 from .show import show_addresses, show_record
 from .store import read_profiles, read_record
 
 if TYPE_CHECKING:
     from .steps import InstanceHost
-
-_UNSET = Record("", "", InstanceType.CONTAINER, "", "", "")
 
 
 def build_instance(params: Mapping[str, Any], paths: Paths) -> InstanceResource:
@@ -129,18 +127,18 @@ class InstanceResource:
         plan = self.plan(current)
         if not plan.steps:
             return self.describe(current)
-        record = current.record if current.record is not None and current.record.work is not Work.CREATE else None
-        base = record or replace(
-            _UNSET,
-            name=self.name,
-            type=self.desired.type or InstanceType.CONTAINER,
-            image_name=self.desired.image or "",
-            image=self._around.fingerprint or "",
-            profiles=(DEFAULT_PROFILE,),
-        )
-        power = current.power if record is not None else Power.STOPPED
-        shown = show_record(wanted_record(self.desired, base, self._around))
-        return {**shown, "status": target_power(self.desired.state, power).value, "pid": current.pid, "addresses": []}
+        from .steps import Allocate, Kill, Start, Stop, WriteRecord
+
+        record = next(step.record for step in plan.steps if isinstance(step, (Allocate, WriteRecord)))
+        power = Power.STOPPED if isinstance(plan.steps[0], Allocate) else current.power
+        keeps_process = not any(isinstance(step, (Kill, Start, Stop)) for step in plan.steps)
+        return {
+            **show_record(record),
+            "fingerprint": record.image or self._around.fingerprint or "",
+            "status": target_power(self.desired.state, power).value,
+            "pid": current.pid if keeps_process else None,
+            "addresses": [],
+        }
 
     def state(self, current: Current) -> str:
         return "absent" if current.record is None else current.power.value
@@ -154,9 +152,9 @@ class InstanceResource:
         listed = desired.profiles if desired.profiles is not None else record.profiles if record else (DEFAULT_PROFILE,)
         profiles = read_profiles(self.host.paths, listed)
         is_same = record is not None and desired.image in (None, record.image_name)
-        if record is not None and is_same and desired.type in (None, record.type) and desired.recreate != "always":
+        if record is not None and is_same and desired.type in (None, record.type) and desired.recreate == "never":
             return Surroundings(profiles, record.image, is_image_ready=True)
-        return self.host.observe_surroundings(profiles, desired.image)
+        return self.host.observe_surroundings(profiles, desired.image or (record.image_name if record else None))
 
 
 def observe_instance(host: Host, name: str) -> Current:
@@ -174,9 +172,19 @@ def observe_instance(host: Host, name: str) -> Current:
         pid=driver.pid(definition) if is_up else None,
         in_force=driver.in_force(definition) if is_up else {},
         started_with=driver.started_with(definition) if is_up else None,
-        is_defined=driver.is_defined_current(definition) and host.supervisor.is_installed(driver.unit(definition)),
+        is_defined=_is_defined(host, record),
         has_volume=is_up or host.has_volume(record),
     )
+
+
+def _is_defined(host: Host, record: Record) -> bool:
+    """Whether native files and boot unit are current. A record that cannot be rendered is not, and can still be
+    changed or removed."""
+    driver, definition = host.driver(record), host.definition(record)
+    try:
+        return driver.is_defined_current(definition) and host.supervisor.is_installed(driver.unit(definition))
+    except InvalidRequest:
+        return False
 
 
 def show_current(host: Host, current: Current) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from .model import Record
 class InstanceHost(Protocol):
     """What steps need of the host; all verbs are idempotent. Implemented in host.py."""
 
+    def require_creatable(self, record: Record) -> None: ...
     def allocate(self, record: Record) -> None: ...
     def write_record(self, record: Record) -> None: ...
     def mark(self, name: str, work: Work | None) -> None: ...
@@ -33,6 +34,19 @@ class InstanceHost(Protocol):
     def freeze(self, name: str) -> None: ...
     def thaw(self, name: str) -> None: ...
     def remove(self, name: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Require:
+    """Make sure that the new instance can be made, before the old one is given up for it."""
+
+    record: Record
+
+    def describe(self) -> str:
+        return f"make sure that {self.record.name} can be created anew"
+
+    def run(self, host: InstanceHost) -> None:
+        host.require_creatable(self.record)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Callable
 
-from .._core.errors import Conflict, TimedOut
+from .._core.errors import Conflict, EngineError, TimedOut
 from .._core.kinds import Power
 from .._host.run import events
 from . import agent
@@ -112,7 +112,7 @@ class Waiting:
         )
 
     def _addresses(self) -> tuple[Address, ...]:
-        with suppress(Conflict, TimedOut):
+        with suppress(EngineError):
             return self._driver.addresses(self._definition)
         return ()
 

@@ -35,9 +35,15 @@ def shorthand_arguments(table: OptionTable) -> dict[str, Any]:
 
 
 def run_resource(
-    arguments: Mapping[str, Any], build: Callable[[Params, Paths], Resource[Any]], **constraints: Any
+    arguments: Mapping[str, Any],
+    build: Callable[[Params, Paths], Resource[Any]],
+    table: OptionTable | None = None,
+    **constraints: Any,
 ) -> None:
-    """main() of a module that manages one object: build makes it from the parameters."""
+    """main() of a module that manages one object: build makes it from the parameters.
+
+    Values of secret options of table, given in config, appear neither in the system log nor in the result.
+    """
 
     def act(module: AnsibleModule, paths: Paths) -> dict[str, Any]:
         resource = build(module.params, paths)
@@ -46,7 +52,7 @@ def run_resource(
             module.warn(warning)
         return outcome.result(resource.noun, resource.name)
 
-    _run(arguments, act, constraints)
+    _run(arguments, act, constraints, table)
 
 
 def run_info(
@@ -75,9 +81,13 @@ def _run(
     arguments: Mapping[str, Any],
     act: Callable[[AnsibleModule, Paths], dict[str, Any]],
     constraints: Mapping[str, Any],
+    table: OptionTable | None = None,
 ) -> None:
     os.umask(0o077)
-    module = AnsibleModule({**HOST_ARGUMENTS, **arguments}, supports_check_mode=True, **constraints)
+    module = AnsibleModule(
+        {**HOST_ARGUMENTS, **arguments}, supports_check_mode=True, no_log=table is not None, **constraints
+    )
+    module.no_log_values.update(_secrets(module.params, table))
     try:
         result = act(module, _paths(module.params))
     except WrongInterpreter as error:
@@ -92,6 +102,14 @@ def _run(
         module.fail_json(msg=f"{error.strerror or error}: {error.filename or 'the host'}")
     else:
         module.exit_json(**result)
+
+
+def _secrets(params: Params, table: OptionTable | None) -> set[str]:
+    """Values that nobody may read in logs and results."""
+    if table is None or not isinstance(params.get("config"), Mapping):
+        return set()
+    options = ((table.find(str(key)), value) for key, value in params["config"].items())
+    return {str(value) for option, value in options if option is not None and option.secret and value}
 
 
 def _paths(params: Params) -> Paths:

@@ -102,7 +102,8 @@ class Host:
 
     def load_rules(self) -> None:
         rules = render_rules(self._require_network())
-        assert rules is not None
+        if not (rules is not None):
+            raise AssertionError()
         # Checked before it replaces the file, so that what is loaded at boot is always whole.
         run(["nft", "-c", "-j", "-f", "-"], stdin=rules.encode())
         write_if_changed(self.directory / RULES, rules.encode())

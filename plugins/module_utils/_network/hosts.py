@@ -81,7 +81,7 @@ def _check_address(network: Network, instance: str, device: str, ipv4: str) -> N
 
 
 def _require_unique(own: Path, network: str, hwaddr: str, ipv4: str | None) -> None:
-    instance, _, device = own.name.partition(".")
+    instance, _unused, device = own.name.partition(".")
     for path in own.parent.iterdir():
         if path == own or path.name.startswith("."):
             continue

@@ -83,7 +83,8 @@ class Network:
 
     @property
     def interface(self) -> ipaddress.IPv4Interface:
-        assert self.address is not None
+        if not (self.address is not None):
+            raise AssertionError()
         return ipaddress.IPv4Interface(self.address)
 
     @property

@@ -59,8 +59,8 @@ def wanted_table(network: Network) -> Table | None:
         return None
     comment = _comment(network, chains)
     return tuple(
-        sorted([_chain_facts(chain) for chain, _ in chains])
-        + sorted((chain["name"], comment) for chain, rules in chains for _ in rules)
+        sorted([_chain_facts(chain) for chain, _unused in chains])
+        + sorted((chain["name"], comment) for chain, rules in chains for _unused in rules)
     )
 
 
@@ -182,5 +182,5 @@ def _ip(field: str) -> Statement:
 
 
 def _prefix(text: str) -> Statement:
-    address, _, length = text.partition("/")
+    address, _unused, length = text.partition("/")
     return {"prefix": {"addr": address, "len": int(length)}}

@@ -127,7 +127,8 @@ def _plan_update(name: str, before: Intent, intent: Intent, current: Current) ->
 
 
 def _parts_to_build(name: str, before: Intent, intent: Intent, current: Current) -> frozenset[str]:
-    assert current.recorded is not None
+    if not (current.recorded is not None):
+        raise AssertionError()
     volatile = current.recorded.volatile
     wanted = build_network(name, current.recorded.uuid, intent.config, volatile, current.directory)
     if wanted is None or before.work is not None:
@@ -139,7 +140,8 @@ def _parts_to_build(name: str, before: Intent, intent: Intent, current: Current)
 
 def _building_steps(name: str, intent: Intent, parts: frozenset[str], current: Current) -> Iterator[NetworkStep]:
     sketch = build_network(name, "", intent.config, _SKETCH, "")
-    assert sketch is not None
+    if not (sketch is not None):
+        raise AssertionError()
     if current.missing_tools:
         yield RequireTools(current.missing_tools)
     yield Record(name, intent)

@@ -32,7 +32,7 @@ def find_taken(paths: Paths, name: str) -> tuple[Taken, ...]:
 
 def find_free_uid(paths: Paths, name: str) -> int:
     """A user id for dnsmasq that no other network has."""
-    used = {recorded.volatile.get(DNSMASQ_UID) for _, recorded in _others(paths, name)}
+    used = {recorded.volatile.get(DNSMASQ_UID) for _unused, recorded in _others(paths, name)}
     uid = _FIRST_UID
     while str(uid) in used:
         uid += 1

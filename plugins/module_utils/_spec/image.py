@@ -160,7 +160,7 @@ DISTRIBUTIONS: Mapping[str, Distribution] = {
         keyring="ubuntu-archive-keyring.gpg",
         keyring_package="ubuntu-keyring",
         releases={
-            "jammy": Release("22.04", _UBUNTU, is_merged_late=True),
+            "jammy": Release("22.04", _UBUNTU),
             "noble": Release("24.04", (*_UBUNTU, "systemd-resolved", "systemd-boot-efi")),
             "resolute": Release("26.04", (*_UBUNTU, "systemd-resolved", "systemd-boot-efi")),
         },

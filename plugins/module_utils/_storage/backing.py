@@ -41,7 +41,8 @@ def make_backing(recorded: Recorded, layout: Layout, driver: Driver) -> None:
 
 
 def _make_loop_file(recorded: Recorded, layout: Layout) -> None:
-    assert recorded.size_bytes is not None
+    if not (recorded.size_bytes is not None):
+        raise AssertionError()
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(layout.image, flags, 0o600), "wb") as image:
         os.fchmod(image.fileno(), 0o600)

@@ -273,7 +273,7 @@ def _search(
         if count == 0:
             return
         place = _SEARCH_KEY.size
-        for _ in range(count):
+        for _unused in range(count):
             _transid, found, offset, found_kind, length = _SEARCH_HEADER.unpack_from(answer, place)
             place += _SEARCH_HEADER.size
             yield (found, found_kind, offset), bytes(answer[place : place + length])

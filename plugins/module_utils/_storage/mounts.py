@@ -36,7 +36,7 @@ def find_mount(target: Path) -> Mount | None:
     found = None
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
-            place, _, device = line.partition(" - ")
+            place, _unused, device = line.partition(" - ")
             fields, (filesystem, source) = place.split(" "), device.split(" ")[:2]
             if _unescape(fields[4]) == os.fspath(target):
                 found = Mount(os.fspath(target), _unescape(fields[3]), filesystem, _unescape(source))

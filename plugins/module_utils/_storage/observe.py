@@ -49,7 +49,8 @@ def _missing_tools(driver: str) -> tuple[str, ...]:
 
 def _observe_existing(paths: Paths, layout: Layout, current: Current) -> Current:
     recorded = current.recorded
-    assert recorded is not None
+    if not (recorded is not None):
+        raise AssertionError()
     presence = observe_presence(layout, recorded)
     is_mounted = presence is Presence.MOUNTED
     pool = Pool(paths, recorded, layout.volumes) if is_mounted else None

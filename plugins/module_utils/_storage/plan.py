@@ -214,7 +214,8 @@ def _makes_source(driver: str, path: str, current: Current) -> bool:
 
 def _plan_update(desired: Desired, current: Current) -> Plan[PoolHost]:
     before = current.recorded
-    assert before is not None
+    if not (before is not None):
+        raise AssertionError()
     after = _updated_record(desired, before)
     after = replace(after, size_bytes=_wanted_size(after, current))
     _require_usable(before, current)

@@ -119,7 +119,8 @@ def _show(paths: Paths, current: Current) -> dict[str, Any]:
 def _status(current: Current) -> str:
     """LXD's words."""
     recorded = current.recorded
-    assert recorded is not None
+    if not (recorded is not None):
+        raise AssertionError()
     if recorded.work in (Work.CREATE, Work.DELETE):
         return "Pending"
     if recorded.backing is Backing.LOOP and current.backing_bytes is None:

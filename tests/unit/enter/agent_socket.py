@@ -42,7 +42,7 @@ def agent_socket(directory: Path, answer: Answer, stale: bytes = b"") -> Iterato
     def serve() -> None:
         while True:
             try:
-                client, _ = server.accept()
+                client, _unused = server.accept()
             except OSError:
                 return
             with client:

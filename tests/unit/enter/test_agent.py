@@ -48,7 +48,7 @@ def test_addresses(tmp_path: Path) -> None:
     def answer(request: Mapping[str, Any]) -> bytes:
         return returns(INTERFACES) if "network" in request["execute"] else well_behaved(request)
 
-    with agent_socket(tmp_path, answer) as (path, _):
+    with agent_socket(tmp_path, answer) as (path, _unused):
         assert agent.observe_addresses(path, "v1")[1:] == [
             {
                 "name": "enp1s0",
@@ -75,7 +75,7 @@ def test_shutting_down_does_not_wait_for_an_answer(tmp_path: Path) -> None:
 
 
 def test_a_silent_agent_is_waited_for_and_no_longer(tmp_path: Path) -> None:
-    with agent_socket(tmp_path, lambda request: b"") as (path, _):
+    with agent_socket(tmp_path, lambda request: b"") as (path, _unused):
         started = time.monotonic()
         with pytest.raises(TimedOut, match=r"0\.3 s .* agent of instance v1.*does not answer"):
             agent.ping(path, "v1", 0.3)
@@ -87,26 +87,26 @@ def test_a_trickle_does_not_extend_the_deadline(tmp_path: Path) -> None:
         time.sleep(0.2)
         return b'\xff{"return": 0}\n'
 
-    with agent_socket(tmp_path, answer) as (path, _), pytest.raises(TimedOut):
+    with agent_socket(tmp_path, answer) as (path, _unused), pytest.raises(TimedOut):
         agent.ping(path, "v1", 0.3)
 
 
 @pytest.mark.parametrize("reply", [b"\0", b"\xff\0", b'\xff{"ret\0'])
 def test_a_guest_that_stops_meanwhile(tmp_path: Path, reply: bytes) -> None:
-    with agent_socket(tmp_path, lambda request: reply) as (path, _), pytest.raises(Conflict, match="v1 stopped"):
+    with agent_socket(tmp_path, lambda request: reply) as (path, _unused), pytest.raises(Conflict, match="v1 stopped"):
         agent.ping(path, "v1", 5)
 
 
 @pytest.mark.parametrize("reply", [b"\xffnonsense\n", b"\xff[1]\n", b"\xff\xc3\x28\n"])
 def test_nonsense_is_refused(tmp_path: Path, reply: bytes) -> None:
-    with agent_socket(tmp_path, lambda request: reply) as (path, _), pytest.raises(EngineError, match="protocol"):
+    with agent_socket(tmp_path, lambda request: reply) as (path, _unused), pytest.raises(EngineError, match="protocol"):
         agent.ping(path, "v1", 5)
 
 
 def test_answers_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent, "_ANSWER_LIMIT_BYTES", 100_000)
     with (
-        agent_socket(tmp_path, lambda request: b"\xff" + b"x" * 1_000_000) as (path, _),
+        agent_socket(tmp_path, lambda request: b"\xff" + b"x" * 1_000_000) as (path, _unused),
         pytest.raises(EngineError, match="more than 100000 bytes"),
     ):
         agent.ping(path, "v1", 5)
@@ -118,7 +118,7 @@ def test_refusals_are_told_and_explained(tmp_path: Path) -> None:
     def answer(request: Mapping[str, Any]) -> bytes:
         return refusal if request["execute"] == "guest-exec" else well_behaved(request)
 
-    with agent_socket(tmp_path, answer) as (path, _), agent.Agent(path, "v1", 5) as client:
+    with agent_socket(tmp_path, answer) as (path, _unused), agent.Agent(path, "v1", 5) as client:
         with pytest.raises(agent.AgentError, match=r"v1 refused guest-exec: .*disabled; allow this command"):
             client.call("guest-exec", path="/bin/true")
         assert client.call("guest-ping") == {}
@@ -136,7 +136,7 @@ def test_a_guest_that_does_not_run(tmp_path: Path) -> None:
 
 
 def test_directories_may_be_longer_than_a_socket_address(tmp_path: Path) -> None:
-    with agent_socket(tmp_path, well_behaved) as (path, _):
+    with agent_socket(tmp_path, well_behaved) as (path, _unused):
         deep = tmp_path / ("d" * 100) / ("e" * 100)
         deep.mkdir(parents=True)
         (deep / "qga.sock").symlink_to(path)

@@ -198,7 +198,7 @@ def test_a_guest_that_was_not_reached_is_unreachable(status: int, err: str, mess
 
 def test_a_command_without_input_gets_none() -> None:
     assert run(0, "MARK entered\n")[0].request["input"] is False
-    way, _ = run(0, "MARK entered\n", in_data=b"x")
+    way, _unused = run(0, "MARK entered\n", in_data=b"x")
     assert (way.request["input"], way.in_data) == (True, b"x")
 
 

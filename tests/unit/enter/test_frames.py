@@ -53,7 +53,7 @@ def test_every_way_to_cut_the_stream_gives_the_same(
     stale: bytes, pieces: list[bytes], errors: bytes, places: list[int]
 ) -> None:
     # A whole token in the data would mean that the guest's root forges it: only its own result suffers.
-    pieces, errors = [p.replace(TOKEN.encode(), b"") for p in pieces], errors
+    pieces = [piece.replace(TOKEN.encode(), b"") for piece in pieces]
     stale = stale.replace(TOKEN.encode(), b"")
     between = [b"".join([piece, frame("K"), frame("P", 7)]) for piece in pieces]
     raw = b"".join([stale, frame("H"), *between, frame("S", 3), b"late"])
@@ -91,7 +91,7 @@ def read_frames(data: bytes) -> tuple[list[bytes], bool]:
     """What the guest's pump makes of it: the blocks of each frame, and whether the end of input was seen."""
     frames = []
     while data:
-        header, _, data = data.partition(b"\n")
+        header, _unused, data = data.partition(b"\n")
         if header == b"0":
             assert not data
             return frames, True

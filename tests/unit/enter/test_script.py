@@ -144,7 +144,7 @@ def test_unread_input_does_not_hold_up_the_end(shell: list[str]) -> None:
 
 @each_shell
 def test_a_command_that_kills_its_group_kills_only_itself(shell: list[str]) -> None:
-    status, out, _ = run_in_shell(shell, ["/bin/sh", "-c", "echo before; kill 0; echo after"], **WHO)
+    status, out, _unused = run_in_shell(shell, ["/bin/sh", "-c", "echo before; kill 0; echo after"], **WHO)
     assert (status, out) == (143, b"before\n")
 
 
@@ -162,14 +162,14 @@ def test_missing_programs_have_the_status_of_a_shell(shell: list[str]) -> None:
 def test_words_and_variables_arrive_as_they_are(shell: list[str]) -> None:
     command = ["/bin/sh", "-c", 'printf "%s|" "$A" "$uid" "$IFS" "$@"', "sh", AWKWARD, "", "-n", "*"]
     environment = {"A": AWKWARD, "uid": "0", "IFS": "x", "port": "p", "token": "t", "mark": "m"}
-    status, out, _ = run_in_shell(shell, command, environment=environment, **WHO)
+    status, out, _unused = run_in_shell(shell, command, environment=environment, **WHO)
     assert (status, out.decode()) == (0, "|".join([AWKWARD, "0", " \t\n", AWKWARD, "", "-n", "*", ""]))
 
 
 @each_shell
 def test_the_command_sees_a_login_and_nothing_of_ours(shell: list[str]) -> None:
     command = ["/bin/sh", "-c", "env; ls -l /proc/self/fd; umask; pwd"]
-    _, out, _ = run_in_shell(shell, command, directory="/", **WHO)
+    _unused, out, _unused = run_in_shell(shell, command, directory="/", **WHO)
     text = out.decode()
     assert "TANDEM" not in text and "token" not in text
     names = {line.partition("=")[0] for line in text.splitlines() if "=" in line}
@@ -201,10 +201,10 @@ def test_users_by_name_and_number(shell: list[str]) -> None:
 
 @each_shell
 def test_what_the_guest_lacks_is_said_and_marked(shell: list[str]) -> None:
-    status, _, err = run_in_shell(shell, ["true"], user="no-such-user")
+    status, _unused, err = run_in_shell(shell, ["true"], user="no-such-user")
     assert status == script.FAILED_STATUS
     assert err == b"mark error user no-such-user does not exist in the guest: name one that does\n"
-    status, _, err = run_in_shell(shell, ["true"], directory="/no/such", **WHO)
+    status, _unused, err = run_in_shell(shell, ["true"], directory="/no/such", **WHO)
     assert status == script.FAILED_STATUS
     assert err == b"mark error working directory /no/such does not exist in the guest\n"
 
@@ -253,7 +253,8 @@ def small_root(tmp_path: Path) -> Path:
     for directory in ("bin", "etc", "dev"):
         (tmp_path / directory).mkdir()
     shutil.copy(busybox, tmp_path / "bin/busybox")
-    for library in re.findall(r"/\S+", subprocess.run(["ldd", busybox], capture_output=True, text=True).stdout):
+    needed = subprocess.run(["ldd", busybox], capture_output=True, text=True, check=False).stdout
+    for library in re.findall(r"/\S+", needed):
         (tmp_path / library[1:]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(library, tmp_path / library[1:])
     for applet in ("sh", "dd", "grep", "setpriv", "chroot"):

@@ -79,7 +79,7 @@ def test_limits_hold() -> None:
 
 
 def test_a_sparse_file_counts_with_its_whole_size() -> None:
-    info, _ = archives.file("usr/huge", b"")
+    info, _unused = archives.file("usr/huge", b"")
     info.size = 2**50
     header = info.tobuf(tarfile.GNU_FORMAT)
     with pytest.raises(InvalidRequest, match="more than"):
@@ -111,7 +111,7 @@ def test_a_member_that_points_backwards_is_refused() -> None:
 def test_damaged_archives_end_in_one_sentence(data: st.DataObject) -> None:
     """Bytes changed at random give contents or a refusal, never another exception and never a loop."""
     damaged = bytearray(archives.pack(archives.unified()))
-    for _ in range(data.draw(st.integers(1, 8))):
+    for _unused in range(data.draw(st.integers(1, 8))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     try:
         read(bytes(damaged))

@@ -157,6 +157,7 @@ def test_files_of_a_guest_are_whole() -> None:
         assert not name.startswith("/") and ".." not in name.split("/")
         assert file.target is not None or not file.text or file.text.endswith("\n")
     assert files["etc/machine-id"].text == ""
+    assert files["etc/resolv.conf"].target == "../run/systemd/resolve/stub-resolv.conf"
     script = files["usr/lib/tandem/grow-root"]
     assert script.mode == 0o755 and script.text.startswith("#!/bin/sh\n")
     units = [name for name in files if re.search(r"\.wants/", name)]

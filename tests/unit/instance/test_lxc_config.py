@@ -95,7 +95,7 @@ def test_control_characters_never_reach_the_file(bad: str) -> None:
 def test_every_line_is_one_known_kind_of_entry() -> None:
     for rendered in (render_config(*case) for case in CASES.values()):
         for line in rendered.splitlines():
-            key, separator, _ = line.partition(" = ")
+            key, separator, _unused = line.partition(" = ")
             assert separator and key.startswith("lxc."), line
             assert not key.startswith(("lxc.hook", "lxc.include")), line
 

@@ -110,7 +110,7 @@ def test_descriptors_are_unique_and_each_is_used(name: str) -> None:
 
 def test_nothing_is_opened_by_path() -> None:
     for vm in CASES.values():
-        argv, _ = render_command(vm)
+        argv, _unused = render_command(vm)
         for word in argv[1:]:
             assert "/var/lib" not in word
             assert "/run/" not in word
@@ -118,7 +118,7 @@ def test_nothing_is_opened_by_path() -> None:
 
 
 def test_a_disk_that_is_written_comes_with_both_access_modes_and_its_backing_file_with_one() -> None:
-    _, resources = render_command(MINIMAL)
+    _unused, resources = render_command(MINIMAL)
     modes: dict[str, list[bool]] = {}
     for resource in resources:
         if resource["type"] == "file":
@@ -140,7 +140,7 @@ def test_too_many_devices_are_refused() -> None:
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40), st.text("0123456789abcdef:", max_size=20))
 def test_values_are_encoded_not_pasted(serial: str, hwaddr: str) -> None:
     devices = (replace(ROOT, serial=serial), replace(ETH0, hwaddr=hwaddr))
-    argv, _ = render_command(replace(MINIMAL, devices=devices))
+    argv, _unused = render_command(replace(MINIMAL, devices=devices))
     values = [json.loads(word) for word in argv if word.startswith("{")]
     assert [value["serial"] for value in values if "serial" in value] == [serial]
     assert [value["mac"] for value in values if "mac" in value] == [hwaddr]

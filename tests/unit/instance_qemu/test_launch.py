@@ -76,7 +76,7 @@ def test_version_2_has_one_group_and_its_controllers_are_handed_down(
     assert (group / "memory.max").read_text() == "5"
     assert (group / "pids.max").read_text() == "7"
     assert (group / "cgroup.procs").read_text() == str(os.getpid())
-    for level in {tmp_path, group.parent}:
+    for level in sorted({tmp_path, group.parent}):
         assert (level / "cgroup.subtree_control").read_text() == "+memory +pids"
     assert not (group / "cgroup.subtree_control").exists()
     assert not missing

@@ -90,7 +90,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Script], Path]]:
     def play(script: Script) -> None:
         # A client that gives up at once may be gone before it is accepted.
         with contextlib.suppress(EOFError, OSError):
-            connection, _ = listener.accept()
+            connection, _unused = listener.accept()
             with connection:
                 script(Line(connection))
 

@@ -148,7 +148,7 @@ def test_control_group_limits_leave_room_for_qemu_itself() -> None:
     groups = render_description(vm, {})["cgroups"]
     assert groups["path"] == DEFINITION.cgroup
     assert groups["v1"]["devices"][0] == ["devices.deny", "a"]
-    assert not any("10:232" in rule for _, rule in groups["v1"]["devices"])
+    assert not any("10:232" in rule for _unused, rule in groups["v1"]["devices"])
     assert ["memory.max", str(memory_limit(vm))] in groups["v2"]
 
 

@@ -156,7 +156,7 @@ def test_rules_replace_only_their_own_table() -> None:
     assert rules is not None
     for text in (rules, render_removal("tdn0")):
         for command in json.loads(text)["nftables"]:
-            ((_, target),) = command.items()
+            ((_unused, target),) = command.items()
             ((kind, thing),) = target.items()
             assert thing.get("table", thing.get("name")) == "tandem-tdn0", command
             assert kind in ("table", "chain", "rule")

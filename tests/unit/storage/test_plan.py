@@ -76,7 +76,7 @@ def named(step: Any) -> str:
 def test_case(path: Path) -> None:
     case = yaml.safe_load(path.read_text())
     if "error" in case:
-        kind, _, message = case["error"].partition(": ")
+        kind, _unused, message = case["error"].partition(": ")
         with pytest.raises(EngineError) as failure:
             planned(case)
         assert type(failure.value).__name__ == kind

@@ -18,6 +18,7 @@ from ..._core.values import Cpus
 from ..model import DiskDefinition, InstanceDefinition, NicDefinition
 
 ID_RANGE = 65536
+INNER_GROUP = "ns"
 # What an unprivileged guest could not use anyway, denied as a second wall (lxc's common.seccomp and more).
 DENIED_CALLS = (
     "reject_force_umount",
@@ -153,7 +154,7 @@ def _control_groups(definition: InstanceDefinition, host: ContainerHost) -> Iter
     # Limits sit in a parent of the container's own group, where its root cannot raise them.
     yield "lxc.cgroup.dir.monitor", f"{definition.cgroup}/monitor"
     yield "lxc.cgroup.dir.container", f"{definition.cgroup}/container"
-    yield "lxc.cgroup.dir.container.inner", "ns"
+    yield "lxc.cgroup.dir.container.inner", INNER_GROUP
     yield f"{host.cgroup_prefix}.devices.deny", "a"
     for rule in _DEVICES:
         yield f"{host.cgroup_prefix}.devices.allow", rule

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..._core.errors import CommandFailed, LxcError, TimedOut
+from ..._core.errors import CommandFailed, Conflict, LxcError, TimedOut
 from ..._core.kinds import Power
 from ..._core.options import Config
 from ..._core.values import Cpus
@@ -30,12 +30,15 @@ from ..cloud_init import render_seed
 from ..model import Address, InstanceDefinition, Record, Usage
 from ..record import render_record
 from .binding import Container, log_tail
-from .config import ContainerHost, cgroup_key, choose_cpus, limits, render_config, render_seccomp
+from .config import INNER_GROUP, ContainerHost, cgroup_key, choose_cpus, limits, render_config, render_seccomp
 
 _SEED_DIRECTORY = "var/lib/cloud/seed/nocloud-net"
 _FILE_LIMIT_BYTES = 1024 * 1024
 _LIBLXC_LOCKS = "/run/lxc/lock"
 _SETTLE_SECONDS = 30
+# systemd waits longer than lxc-stop, which kills the container itself when its time is up.
+_GRACE_SECONDS = 15
+_PID_FILE = "monitor.pid"
 _PASSED_DEVICES = ("/dev/fuse", "/dev/net/tun")
 # v1 reports "no limit" as the largest multiple of the page size.
 _UNLIMITED = 1 << 60
@@ -70,16 +73,19 @@ class LxcDriver:
     def unit(self, definition: InstanceDefinition) -> Unit:
         location = ("-P", str(self._paths.instances), "-n", definition.name)
         record = definition.record
-        networks = sorted({device.options["network"] for _, device in record.nics() if "network" in device.options})
+        networks = sorted({device.options["network"] for _name, device in record.nics() if "network" in device.options})
         return Unit(
             kind="instance",
             name=definition.name,
             description=f"container {definition.name}",
-            command=("/usr/bin/lxc-start", "-d", *location),
+            command=("/usr/bin/lxc-start", "-d", "-p", f"{definition.run_directory}/{_PID_FILE}", *location),
             forks=True,
+            # The monitor lies in a group of its own, where systemd would not look for it.
+            pid_file=f"{definition.run_directory}/{_PID_FILE}",
+            setup=(("/bin/mkdir", "-m", "0700", "-p", definition.run_directory),),
             after=(f"tandem-pool@{record.pool}", *(f"tandem-network@{name}" for name in networks)),
-            autostart=record.expanded_config.get("boot.autostart", True),
-            stop_timeout_seconds=record.get("boot.host_shutdown_timeout"),
+            autostart=record.starts_at_boot,
+            stop_timeout_seconds=record.get("boot.host_shutdown_timeout") + _GRACE_SECONDS,
             stop_command=("/usr/bin/lxc-stop", *location, "-t", str(record.get("boot.host_shutdown_timeout"))),
         )
 
@@ -159,7 +165,7 @@ class LxcDriver:
             name = {"limits.memory": "memory", "limits.cpu": "cpus", "limits.processes": "pids"}.get(key)
             if name is not None:
                 item = cgroup_key(name, host.cgroup_version)
-                cgroups.write_item(_limited_group(definition), item, wanted.get(item) or unlimited[item])
+                _write_limit(_limited_group(definition), item, wanted.get(item) or unlimited[item])
 
     def clean(self, definition: InstanceDefinition) -> None:
         cgroups.remove_groups(definition.cgroup)
@@ -177,7 +183,15 @@ class LxcDriver:
         # The host's own ip in the guest's network namespace: nothing of the guest is executed.
         links = run(["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-j", "addr"], timeout_seconds=10).json()
         return tuple(
-            Address(link["ifname"], info["family"], info["local"], info["prefixlen"], info["scope"], link["address"])
+            Address(
+                link["ifname"],
+                info["family"],
+                info["local"],
+                info["prefixlen"],
+                info["scope"],
+                # A tunnel has none.
+                link.get("address", ""),
+            )
             for link in links
             if "LOOPBACK" not in link["flags"]
             for info in link["addr_info"]
@@ -215,6 +229,19 @@ class LxcDriver:
         self.clean(definition)
 
 
+def _write_limit(group: str, item: str, value: str) -> None:
+    """Set a limit of a running container. On version 1 the group inside has a set of CPUs of its own, which must
+    stay within its parent's: a narrower set goes to it first, a wider one last."""
+    inner = f"{group}/{INNER_GROUP}"
+    if cgroups.cgroup_version() == 2 or not item.startswith("cpuset."):
+        cgroups.write_item(group, item, value)
+        return
+    with contextlib.suppress(Conflict):
+        cgroups.write_item(inner, item, value)
+    cgroups.write_item(group, item, value)
+    cgroups.write_item(inner, item, value)
+
+
 def _limited_group(definition: InstanceDefinition) -> str:
     return f"{definition.cgroup}/container"
 
@@ -227,7 +254,7 @@ def _parse_cpu_list(text: str) -> tuple[int, ...]:
     """The kernel's list format: 0-1,3."""
     numbers: list[int] = []
     for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
+        first, _unused, last = part.partition("-")
         numbers.extend(range(int(first), int(last or first) + 1))
     return tuple(numbers)
 
@@ -242,6 +269,8 @@ def memory_limit(in_force: int | None, definition: InstanceDefinition) -> int | 
 
 def cpu_limit(chosen: tuple[int, ...], record: Record) -> Cpus | None:
     """The limits.cpu that a set of CPUs means: the recorded limit if it leads to just this set."""
+    if not chosen:
+        return None  # version 2 shows nothing while no set was given
     online = tuple(sorted(os.sched_getaffinity(0)))
     recorded = record.get("limits.cpu")
     if chosen == (choose_cpus(record.name, recorded, online) if recorded else online):

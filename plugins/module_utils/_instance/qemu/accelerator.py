@@ -55,7 +55,7 @@ def _try_kvm(device: str, descriptor: int) -> str:
 def _flags(cpuinfo: str) -> set[str]:
     """The flags of the first processor."""
     for line in cpuinfo.splitlines():
-        name, _, value = line.partition(":")
+        name, _unused, value = line.partition(":")
         if name.strip() == "flags":
             return set(value.split())
     return set()

@@ -63,7 +63,7 @@ class QemuDriver:
 
     def unit(self, definition: InstanceDefinition) -> Unit:
         record = definition.record
-        networks = sorted({device.options["network"] for _, device in record.nics() if "network" in device.options})
+        networks = sorted({device.options["network"] for _name, device in record.nics() if "network" in device.options})
         program = (*_PYTHON, f"{definition.directory}/{LAUNCH}")
         grace_seconds = record.get("boot.host_shutdown_timeout")
         return Unit(
@@ -72,7 +72,7 @@ class QemuDriver:
             description=f"virtual machine {definition.name}",
             command=program,
             after=(f"tandem-pool@{record.pool}", *(f"tandem-network@{name}" for name in networks)),
-            autostart=record.expanded_config.get("boot.autostart", True),
+            autostart=record.starts_at_boot,
             stop_timeout_seconds=grace_seconds,
             stop_command=(*program, "stop", str(grace_seconds)),
             log=str(_log(definition)),

@@ -356,7 +356,8 @@ def run_virtiofsd(item: Mapping[str, Any], listener: socket.socket, parent: int)
         os.set_inheritable(listener.fileno(), True)
         os.execve(item["program"], virtiofsd_command(item, listener.fileno()), ENVIRONMENT)
     except OSError as error:
-        print(f"{item['program']}: {error.strerror}", file=sys.stderr)
+        sys.stderr.write(f"{item['program']}: {error.strerror}\n")
+        sys.stderr.flush()
     os._exit(127)
 
 
@@ -434,7 +435,7 @@ def make_group(directory: str, controller: str) -> None:
 
 def set_limits(machine: Mapping[str, Any], missing: list[str]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _unused, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = int(machine["limits"]["nofile"])
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted) if wanted <= most else (most, most))
     if machine["limits"]["cpus"]:
@@ -581,4 +582,4 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except (LaunchError, OSError, ValueError, KeyError) as problem:
-        sys.exit(f"launch: {problem}")
+        raise SystemExit(f"launch: {problem}") from None

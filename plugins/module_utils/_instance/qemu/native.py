@@ -38,7 +38,7 @@ def write_files(definition: InstanceDefinition, host: VmHost) -> None:
     if seed and (_recorded_seed(directory) != seed_digest(seed) or not (directory / _SEED).exists()):
         write_seed(directory / _SEED, seed)
     if definition.boot.kernel is None and not (directory / _VARIABLES).exists():
-        _, template = _require_firmware(definition, host)
+        _unused, template = _require_firmware(definition, host)
         write_atomic(directory / _VARIABLES, read_capped(Path(template), _FLASH_LIMIT_BYTES) or b"")
     write_if_changed(directory / LAUNCH, _launch_program())
     write_if_changed(directory / _DESCRIPTION, description)
@@ -78,7 +78,7 @@ def _boot(definition: InstanceDefinition, host: VmHost) -> DirectBoot | Firmware
     boot = definition.boot
     if boot.kernel is not None:
         return DirectBoot(boot.kernel, boot.initrd, boot.command_line)
-    code, _ = _require_firmware(definition, host)
+    code, _unused = _require_firmware(definition, host)
     return FirmwareBoot(code, f"{definition.directory}/{_VARIABLES}")
 
 

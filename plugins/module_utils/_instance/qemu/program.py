@@ -44,7 +44,7 @@ def find_program() -> str | None:
 
 def require_host() -> VmHost:
     """What virtual machines can be given here; MissingDependency without QEMU."""
-    accelerator, _ = find_accelerator()
+    accelerator, _unused = find_accelerator()
     firmware, variables = next((pair for pair in _FIRMWARE if all(map(os.path.exists, pair))), (None, None))
     return VmHost(
         accelerator=accelerator,

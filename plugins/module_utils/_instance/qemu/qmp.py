@@ -103,7 +103,7 @@ class _Exchange:
     def read(self) -> dict[str, Any]:
         while b"\n" not in self._buffer:
             self._receive()
-        line, _, self._buffer = self._buffer.partition(b"\n")
+        line, _unused, self._buffer = self._buffer.partition(b"\n")
         try:
             message = json.loads(line)
         except ValueError:

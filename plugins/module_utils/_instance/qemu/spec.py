@@ -195,7 +195,8 @@ def nic_port(index: int) -> int:
 
 
 def _devices(definition: InstanceDefinition, host: VmHost, seed: str) -> tuple[Device, ...]:
-    layers = (Layer(definition.root, "qcow2"), *((Layer(path, "qcow2"),) if (path := definition.backing) else ()))
+    backing = (Layer(definition.backing, "qcow2"),) if definition.backing else ()
+    layers = (Layer(definition.root, "qcow2"), *backing)
     # A kernel that is booted directly takes the boot index 0.
     disks = [Disk(ROOT_DISK, disk_port(0), layers, "tandem_root", boot_index=1)]
     if seed:

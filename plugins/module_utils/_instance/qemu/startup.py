@@ -47,7 +47,7 @@ def await_launch(listener: socket.socket, process: Process | None, timeout_secon
     """
     if not _is_connected(listener, process, timeout_seconds):
         return ""
-    client, _ = listener.accept()
+    client, _unused = listener.accept()
     with client:
         client.settimeout(timeout_seconds)
         message = b""
@@ -73,7 +73,7 @@ def _is_connected(listener: socket.socket, process: Process | None, timeout_seco
             os.close(descriptor)
     if not ready and descriptor is not None:
         raise TimedOut("the launch program to begin", timeout_seconds)
-    return any(number == listener.fileno() for number, _ in ready)
+    return any(number == listener.fileno() for number, _unused in ready)
 
 
 def _open(process: Process | None) -> int | None:
