@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import json
 import os
+import select
 import shutil
 import stat
 import subprocess
@@ -523,6 +524,42 @@ def test_the_disk_is_made_once(lab: Lab, debian_image: str, debian_disk: DiskFil
     second = lab.store.ensure_disk(lab.store.require(debian_image).fingerprint).disk.stat()
     assert (first.st_ino, first.st_mtime_ns) == (second.st_ino, second.st_mtime_ns)
     assert lab.store.require(debian_image).has_disk
+
+
+@pytest.mark.vm
+def test_the_disk_boots_by_firmware(lab: Lab, debian_disk: DiskFiles) -> None:
+    """Direct boot is what instances do; this is the way of everybody else who is given the disk."""
+    firmware = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+    if shutil.which("qemu-system-x86_64") is None or not firmware.exists():
+        pytest.skip("needs qemu-system-x86_64 and OVMF")
+    variables, overlay = lab.files / "variables.fd", lab.files / "overlay.qcow2"
+    shutil.copy("/usr/share/OVMF/OVMF_VARS_4M.fd", variables)
+    create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", debian_disk.disk, overlay, "3G"]
+    subprocess.run(create, check=True)
+    argv = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1024"]
+    argv += ["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"]
+    argv += ["-drive", f"if=pflash,format=raw,readonly=on,file={firmware}"]
+    argv += ["-drive", f"if=pflash,format=raw,file={variables}"]
+    argv += ["-drive", f"if=none,id=root,format=qcow2,file={overlay}", "-device", "virtio-blk-pci,drive=root"]
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        seen = read_until(process, b" login:", 600)
+    finally:
+        process.kill()
+        process.wait()
+    assert b"Debian GNU/Linux 12" in seen
+
+
+def read_until(process: subprocess.Popen[bytes], end: bytes, timeout_seconds: float) -> bytes:
+    """What the process prints until it prints end."""
+    assert process.stdout is not None
+    seen, deadline = b"", time.monotonic() + timeout_seconds
+    while end not in seen:
+        ready, _, _ = select.select([process.stdout], [], [], max(deadline - time.monotonic(), 0))
+        chunk = os.read(process.stdout.fileno(), 65536) if ready else b""
+        assert chunk, f"ended or silent before {end!r}: {seen[-500:]!r}"
+        seen += chunk
+    return seen
 
 
 _MAKE_DISK = """

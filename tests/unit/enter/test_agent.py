@@ -118,7 +118,7 @@ def test_refusals_are_told_and_explained(tmp_path: Path) -> None:
     def answer(request: Mapping[str, Any]) -> bytes:
         return refusal if request["execute"] == "guest-exec" else well_behaved(request)
 
-    with agent_socket(tmp_path, answer) as (path, _unused), agent.Agent(path, "v1", 5) as client:
+    with agent_socket(tmp_path, answer) as served, agent.Agent(served[0], "v1", 5) as client:
         with pytest.raises(agent.AgentError, match=r"v1 refused guest-exec: .*disabled; allow this command"):
             client.call("guest-exec", path="/bin/true")
         assert client.call("guest-ping") == {}
