@@ -334,6 +334,8 @@ class Connection(ConnectionBase):
         try:
             status, out, err = self._way.exec_command(line, in_data=in_data, sudoable=sudoable)
         except AnsibleError as error:
+            # The traceback holds the pipes to a command that still waits for a password; let go, it ends.
+            error.__traceback__ = None
             # A failed privilege escalation shows what was on stderr.
             cleaned = self._read_marks(mark, 1, error.message.encode())[2]
             raise type(error)(cleaned.decode()) from None

@@ -223,6 +223,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("needs root: it works on this machine's kernel, disks and networks")
+    # The command line of a machine names descriptors by number: those of whoever started this are in the way.
+    os.closerange(3, 256)
     with TemporaryDirectory(prefix="tandem-bench-") as directory:
         bench = Bench(Path(directory))
         prepare(bench)

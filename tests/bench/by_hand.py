@@ -71,14 +71,17 @@ class HandMadeMachine:
         """Returns when the monitor has answered."""
         self._directory.mkdir()
         resources = self._machine["resources"]
+        for entry in resources:
+            self._open(entry)
         self._process = subprocess.Popen(
             self._machine["argv"],
             pass_fds=[entry["fd"] for entry in resources],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=lambda: [self._open(entry) for entry in resources] and None,
         )
+        for entry in resources:
+            os.close(entry["fd"])
         _require_greeting(self._directory / "qmp.sock", self._process)
 
     def stop(self) -> None:
@@ -89,8 +92,15 @@ class HandMadeMachine:
         self._process = None
 
     def _open(self, entry: dict[str, Any]) -> None:
+        """Opened where the command line expects it; that place must be free in this process."""
         descriptor = self._descriptor(entry)
-        os.dup2(descriptor, entry["fd"], inheritable=True)
+        if descriptor == entry["fd"]:
+            return
+        with contextlib.suppress(OSError):
+            os.fstat(entry["fd"])
+            raise RuntimeError(f"descriptor {entry['fd']} is in use")
+        os.dup2(descriptor, entry["fd"])
+        os.close(descriptor)
 
     def _descriptor(self, entry: dict[str, Any]) -> int:
         if entry["type"] == "listen":
@@ -101,7 +111,7 @@ class HandMadeMachine:
         if entry["type"] == "tap":
             return _open_tap()
         if entry["type"] == "console-log":
-            return os.open(self._directory / "console.log", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            return os.open(self._directory / "console.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         return os.open(entry["path"], os.O_RDWR if entry.get("write") else os.O_RDONLY)
 
 

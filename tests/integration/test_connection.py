@@ -158,8 +158,9 @@ def test_files_are_exact(ansible: Ansible, guest: Guest, host: Any, tmp_path: Pa
     tasks: list[Mapping[str, Any]] = []
     for name, size in sizes.items():
         (tmp_path / name).write_bytes(os.urandom(size))
-        copy = {"ansible.builtin.copy": {"src": str(tmp_path / name), "dest": f"/var/tmp/{name}"}}
-        fetch = {"ansible.builtin.fetch": {"src": f"/var/tmp/{name}", "dest": f"{tmp_path}/back {name}", "flat": True}}
+        inside = f"/var/tmp/{tmp_path.name} {name}"
+        copy = {"ansible.builtin.copy": {"src": str(tmp_path / name), "dest": inside}}
+        fetch = {"ansible.builtin.fetch": {"src": inside, "dest": f"{tmp_path}/back {name}", "flat": True}}
         tasks += [{**copy, "vars": {"ansible_pipelining": size > 100_000}}, copy, fetch]
     results = succeed(ansible, guest, tasks, host)
     assert [result.changed for result in results] == [True, False, True] * len(sizes)

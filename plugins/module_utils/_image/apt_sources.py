@@ -156,13 +156,12 @@ def _without_password(url: str) -> str:
 
 
 def source_lines(source: BuildSource, archives: Archives) -> tuple[str, ...]:
-    """One-line entries for mmdebstrap."""
+    """One-line entries for mmdebstrap; without signed-by it would take any keyring of the host that fits."""
     components = " ".join(DISTRIBUTIONS[source.distribution].components)
-    lines = [f"deb {archives.archive} {source.release} {components}"]
+    suites = [(archives.archive, source.release)]
     if archives.security is not None:
-        lines.append(f"deb {archives.archive} {source.release}-updates {components}")
-        lines.append(f"deb {archives.security} {source.release}-security {components}")
-    return tuple(lines)
+        suites += [(archives.archive, f"{source.release}-updates"), (archives.security, f"{source.release}-security")]
+    return tuple(f"deb [signed-by={archives.keyring}] {url} {suite} {components}" for url, suite in suites)
 
 
 def render_guest_sources(source: BuildSource, archives: Archives) -> str:

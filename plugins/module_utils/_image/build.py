@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import tarfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from .._core.errors import CommandFailed, InvalidRequest, MissingDependency, NotSupported
+from .._core.errors import CommandFailed, MissingDependency, NotSupported
 from .._host.files import read_capped, write_atomic
 from .._host.run import find_tool, require_tool, run
 from .._spec.image import DISTRIBUTIONS
@@ -36,13 +35,12 @@ from .archive import parse_os_release
 from .guest import GuestFile, early_files, late_files
 from .jail import OPEN_WORK, run_open
 from .model import BuildSource
-from .recipe import EARLY_FILES, LATE_FILES, ROOT_ARCHIVE, mmdebstrap_argv
+from .recipe import EARLY_FILES, LATE_FILES, ROOT_ARCHIVE, explain_failure, mmdebstrap_argv
 
 _SOURCES_LIMIT_BYTES = 1024 * 1024
 _APT_DIRECTORY = Path("/etc/apt")
 _WALL_SECONDS = 1800
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
-_NO_PACKAGE = re.compile(r"(?:Unable to locate package|has no installation candidate:?|Package ')\s*'?([a-z0-9+.-]+)")
 
 
 def build_root(source: BuildSource, name: str, work: Path) -> Path:
@@ -59,19 +57,10 @@ def build_root(source: BuildSource, name: str, work: Path) -> Path:
     try:
         run_open(argv, work, wall_seconds=_WALL_SECONDS, TMPDIR=OPEN_WORK, **proxies)
     except CommandFailed as error:
-        raise _explain(error, source, name) from None
+        said = "\n".join([line for line in error.stderr.splitlines() if line.startswith("E:")][:4])
+        short = CommandFailed(error.argv[:1], error.status, said or error.stderr)
+        raise explain_failure(error.stderr, source, name) or short from None
     return work / ROOT_ARCHIVE
-
-
-def _explain(error: CommandFailed, source: BuildSource, name: str) -> Exception:
-    lines = [line for line in error.stderr.splitlines() if line.startswith("E:")]
-    missing = _NO_PACKAGE.search(error.stderr)
-    if missing is not None:
-        return InvalidRequest(
-            f"image {name}: {source.distribution} {source.release} has no package {missing[1]}:"
-            " correct source option packages"
-        )
-    return CommandFailed(error.argv[:1], error.status, "\n".join(lines[:4]) or error.stderr)
 
 
 def _require_keyring(source: BuildSource, archives: Archives, name: str) -> None:

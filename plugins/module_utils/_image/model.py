@@ -23,6 +23,7 @@ SCHEMA = 1
 ROOT_FILE = "rootfs.tar.zst"
 
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}", re.ASCII)
+_KEYRING = re.compile(r"/[A-Za-z0-9._/+-]{1,500}", re.ASCII)
 _MIRROR = re.compile(r"https?://[\x21-\x7e]{1,500}", re.ASCII)
 
 
@@ -124,7 +125,7 @@ def parse_source(given: object, where: str, host_architecture: str) -> Source:
         release=_parse_release(config["distribution"], config["release"], where),
         architecture=config["architecture"],
         mirror=_parse_mirror(config.get("mirror"), where),
-        keyring=config.get("keyring"),
+        keyring=_parse_keyring(config.get("keyring"), where),
         packages=_parse_packages(packages, where),
     )
 
@@ -144,6 +145,15 @@ def _parse_mirror(url: str | None, where: str) -> str | None:
     if url is None or _MIRROR.fullmatch(url):
         return url.rstrip("/") if url else None
     raise InvalidRequest(f"{where}: source option mirror {url!a} is not an http or https URL")
+
+
+def _parse_keyring(path: str | None, where: str) -> str | None:
+    """apt's sources have no way to quote what ends an option."""
+    if path is None or _KEYRING.fullmatch(path):
+        return path
+    raise InvalidRequest(
+        f"{where}: source option keyring {path!a} has characters that apt cannot take: use letters, digits and ._/+-"
+    )
 
 
 def _parse_packages(given: object, where: str) -> tuple[str, ...]:

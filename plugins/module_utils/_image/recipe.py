@@ -6,12 +6,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from .._core.errors import EngineError, InvalidRequest, MissingDependency
 from .._spec.image import COMMON_PACKAGES, DISTRIBUTIONS
 from .apt_sources import Archives, source_lines
 from .guest import CLEAN_HOOK, EXCLUDED_PATHS
 from .model import BuildSource
+
+_NO_PACKAGE = re.compile(r"(?:Unable to locate package |Package ')([a-z0-9][a-z0-9+.-]*)(?:$|\n|' has no installation)")
+_NOT_SIGNED = re.compile(r"is not signed|NO_PUBKEY|couldn't be verified")
+_UNREACHABLE = re.compile(r"^E: Failed to fetch (\S+)\s+(.*)$", re.MULTILINE)
 
 EARLY_FILES = "early.tar"
 LATE_FILES = "late.tar"
@@ -27,11 +33,34 @@ def packages(source: BuildSource) -> tuple[str, ...]:
     return tuple(sorted({*COMMON_PACKAGES, *own, *source.packages}))
 
 
+def explain_failure(stderr: str, source: BuildSource, name: str) -> EngineError | None:
+    """What a user can do about mmdebstrap's errors; None for those that only its own words explain."""
+    missing = _NO_PACKAGE.search(stderr)
+    if missing is not None:
+        return InvalidRequest(
+            f"image {name}: {source.distribution} {source.release} has no package {missing[1]}:"
+            " correct source option packages"
+        )
+    if _NOT_SIGNED.search(stderr) and not _UNREACHABLE.search(stderr):
+        return InvalidRequest(
+            f"image {name}: the package archive is not signed by the keys this host has for it:"
+            " set source option keyring to the archive's own"
+        )
+    unreachable = _UNREACHABLE.search(stderr)
+    if unreachable is not None:
+        reason = " ".join(unreachable[2].split())[:120]
+        return MissingDependency(
+            f"image {name}: cannot fetch {unreachable[1]} ({reason}):"
+            " check the host's network and proxy, or set source option mirror"
+        )
+    return None
+
+
 def mmdebstrap_argv(source: BuildSource, archives: Archives, apt_options: Sequence[str], directory: str) -> list[str]:
     """Arguments that leave root.tar in directory, where early.tar and late.tar lie."""
     release = DISTRIBUTIONS[source.distribution].releases[source.release]
     argv = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar"]
-    argv += [f"--architectures={source.architecture}", f"--keyring={archives.keyring}"]
+    argv.append(f"--architectures={source.architecture}")
     argv += [f"--aptopt={option}" for option in ('Acquire::Languages "none";', *apt_options)]
     # The tree is thrown away if the host crashes, so dpkg need not wait for the disk.
     argv += [f"--dpkgopt={option}" for option in ("force-unsafe-io", *EXCLUDED_PATHS)]

@@ -125,7 +125,9 @@ class Host:
         if files is None:
             return "", Boot()
         kernel, initrd = (None if path is None else str(path) for path in (files.kernel, files.initrd))
-        return str(files.disk), Boot(kernel, initrd, files.command_line)
+        # The image has no name of its own: a directly booted guest is told the instance's.
+        command_line = f"{files.command_line} systemd.hostname={record.name}" if kernel else ""
+        return str(files.disk), Boot(kernel, initrd, command_line)
 
     def allocate(self, record: Record) -> None:
         """Choose what is kept for life and write the record, with nobody else choosing meanwhile.
@@ -140,6 +142,7 @@ class Host:
 
     def write_record(self, record: Record) -> None:
         """Devices that are new or changed are required first: a record must not promise what cannot be."""
+        self._require_profiles(record)
         present = read_record(self.paths, record.name)
         if present is None or render_devices(present.expanded_devices) != render_devices(record.expanded_devices):
             self._require_bridges(record)
@@ -148,6 +151,7 @@ class Host:
 
     def require_creatable(self, record: Record) -> None:
         """Everything a creation stands on; for a VM also that QEMU is there. Changes nothing."""
+        self._require_profiles(record)
         self.images.require(record.image_name)
         self.pool(record.pool)
         self._require_bridges(record)
@@ -324,6 +328,13 @@ class Host:
         directory = pool.begin_image(fingerprint)
         self.images.unpack_root(fingerprint, directory / "rootfs")
         pool.finish_image(fingerprint)
+
+    def _require_profiles(self, record: Record) -> None:
+        for name in record.profiles:
+            if not self.paths.profile(name).exists():
+                raise Conflict(
+                    f"instance {record.name}: profile {name} does not exist: create it with tandem.machines.profile"
+                )
 
     def _require_bridges(self, record: Record) -> None:
         for name, nic in record.nics():

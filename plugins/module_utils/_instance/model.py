@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from .._core.errors import Conflict, InvalidRequest
+from .._core.errors import InvalidRequest
 from .._core.kinds import InstanceType, Power, State, Work
 from .._core.names import require_device
 from .._core.options import Config, OptionTable
@@ -117,7 +117,9 @@ class Record:
 
     @property
     def root(self) -> Device:
-        return next(device for device in self.expanded_devices.values() if device.is_root)
+        """The root disk; an empty one while a profile that may bring it does not exist yet (check mode)."""
+        roots = (device for device in self.expanded_devices.values() if device.is_root)
+        return next(roots, Device("disk"))
 
     def get(self, key: str) -> Any:
         """The value in force of a config option, its default when unset."""
@@ -334,17 +336,14 @@ def _check_disk(name: str, options: Config, where: str) -> None:
 
 
 def expand(
-    profiles: Iterable[str], known: Mapping[str, Profile], config: Config, devices: Devices, where: str
+    profiles: Iterable[str], known: Mapping[str, Profile], config: Config, devices: Devices
 ) -> tuple[dict[str, Any], dict[str, Device]]:
-    """Config and devices with the profiles laid under, in order; devices of type none vanish.
-
-    Raises Conflict for a profile that does not exist.
-    """
+    """Config and devices with the known profiles laid under, in order; devices of type none vanish."""
     expanded_config: dict[str, Any] = {}
     expanded_devices: dict[str, Device] = {}
     for name in profiles:
         if name not in known:
-            raise Conflict(f"{where}: profile {name} does not exist: create it with tandem.machines.profile")
+            continue
         expanded_config.update(known[name].config)
         expanded_devices.update(known[name].devices)
     expanded_config.update(config)

@@ -69,8 +69,9 @@ def wanted_record(desired: Desired, record: Record, around: Surroundings) -> Rec
         inherited.update(around.profiles[name].devices if name in around.profiles else {})
     base = {} if desired.replace_devices else record.devices
     devices = parse_devices(desired.devices, base, place, record.type, inherited)
-    expanded_config, expanded_devices = expand(profiles, around.profiles, config, devices, place)
-    root = require_root(expanded_devices, place)
+    expanded_config, expanded_devices = expand(profiles, around.profiles, config, devices)
+    is_complete = all(name in around.profiles for name in profiles)
+    root = require_root(expanded_devices, place) if is_complete else Device("disk", {"pool": record.pool})
     return replace(
         record,
         profiles=profiles,
@@ -156,16 +157,24 @@ def _blank_record(desired: Desired, around: Surroundings, base: Record | None) -
 
 def _missing_prerequisites(record: Record, around: Surroundings) -> tuple[str, ...]:
     """What does not exist yet; an earlier task of the same play may make it, so only check mode goes on."""
-    missing = []
+    missing = _missing_profiles(record, around)
     if around.fingerprint is None:
         missing.append(f"image {record.image_name} does not exist: create it with tandem.machines.image")
-    if record.pool not in around.pools:
+    if record.pool and record.pool not in around.pools:
         missing.append(f"storage pool {record.pool} does not exist: create it with tandem.machines.storage_pool")
     for name, nic in record.nics():
         bridge = nic.options.get("network") or nic.options.get("parent")
         if bridge not in around.bridges:
             missing.append(f"device {name}: network {bridge} does not exist: create it with tandem.machines.network")
     return tuple(f"{where(record.name)}: {text}" for text in missing)
+
+
+def _missing_profiles(record: Record, around: Surroundings) -> list[str]:
+    return [
+        f"profile {name} does not exist: create it with tandem.machines.profile"
+        for name in record.profiles
+        if name not in around.profiles
+    ]
 
 
 def _must_recreate(desired: Desired, record: Record, around: Surroundings) -> bool:
@@ -245,6 +254,7 @@ def _plan_existing(desired: Desired, current: Current, record: Record, around: S
             act.Mark(record.name, None),
         ),
         pending=() if restart or _stops(desired, current) else pending,
+        warnings=tuple(f"{where(record.name)}: {text}" for text in _missing_profiles(wanted, around)),
     )
 
 

@@ -111,6 +111,7 @@ def test_a_stated_format_wins() -> None:
         ({**BUILD, "mirror": "http://x y"}, "not an http or https URL"),
         ({**BUILD, "mirror": "http://x\ndeb http://evil"}, "mirror"),
         ({**BUILD, "keyring": "keys.gpg"}, "not an absolute path"),
+        ({**BUILD, "keyring": "/x] http://evil"}, "characters that apt cannot take"),
         ({**BUILD, "packages": ["-oDpkg::x"]}, "is not a package name"),
         ({**BUILD, "packages": ["~i"]}, "is not a package name"),
         ({**BUILD, "packages": ["./evil.deb"]}, "is not a package name"),

@@ -21,7 +21,11 @@ from ansible_collections.tandem.machines.plugins.module_utils._image.apt_sources
 )
 from ansible_collections.tandem.machines.plugins.module_utils._image.guest import early_files, late_files
 from ansible_collections.tandem.machines.plugins.module_utils._image.model import BuildSource
-from ansible_collections.tandem.machines.plugins.module_utils._image.recipe import mmdebstrap_argv, packages
+from ansible_collections.tandem.machines.plugins.module_utils._image.recipe import (
+    explain_failure,
+    mmdebstrap_argv,
+    packages,
+)
 from ansible_collections.tandem.machines.plugins.module_utils._spec.image import DISTRIBUTIONS
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -149,6 +153,43 @@ def test_only_how_to_fetch_is_taken_from_the_host() -> None:
         'Acquire::https::Verify-Peer "true";',
         'Acquire::Retries "3";',
     )
+
+
+FAILURES = {
+    "package": (
+        "E: Unable to locate package no-such\nE: apt-get failed",
+        "has no package no-such: correct source option packages",
+    ),
+    "virtual package": (
+        "E: Package 'mail-agent' has no installation candidate\n",
+        "has no package mail-agent: correct source option packages",
+    ),
+    "network": (
+        "E: Failed to fetch http://m/debian/dists/x/InRelease  Could not resolve 'm'\nE: Some index files failed\n",
+        r"cannot fetch http://m/debian/dists/x/InRelease .Could not resolve 'm'.: check the host's network",
+    ),
+    "no repository": (
+        "E: The repository 'http://m x InRelease' is not signed.\nE: Failed to fetch http://m/x  404  Not Found\n",
+        r"cannot fetch http://m/x .404 Not Found.",
+    ),
+    "keys": (
+        "W: GPG error: http://m x InRelease: NO_PUBKEY 12\nE: The repository 'http://m x InRelease' is not signed.\n",
+        "is not signed by the keys .* set source option keyring",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_failures_are_explained(case: str) -> None:
+    stderr, expected = FAILURES[case]
+    explained = explain_failure(stderr, BOOKWORM, "debian/12")
+    assert explained is not None
+    assert re.search(expected, str(explained)) and str(explained).startswith("image debian/12: ")
+    assert "\n" not in str(explained)
+
+
+def test_other_failures_speak_for_themselves() -> None:
+    assert explain_failure("E: mmdebstrap failed to run", BOOKWORM, "debian/12") is None
 
 
 def test_files_of_a_guest_are_whole() -> None:

@@ -56,9 +56,7 @@ def record_of(given: dict[str, Any] | None, profiles: dict[str, Profile]) -> Rec
     names = tuple(given.get("profiles", ["default"]))
     config = INSTANCE.parse(given.get("config", {}), "record", kind)
     devices = parse_devices(given.get("devices", {}), {}, "record", kind)
-    expanded_config, expanded_devices = expand(
-        names, given.get("expanded_profiles", profiles), config, devices, "record"
-    )
+    expanded_config, expanded_devices = expand(names, given.get("expanded_profiles", profiles), config, devices)
     return Record(
         name="web1",
         uuid="12345678-0000-4000-8000-000000000000",

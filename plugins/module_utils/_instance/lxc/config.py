@@ -153,6 +153,8 @@ def _confinement(definition: InstanceDefinition, host: ContainerHost) -> Iterato
 def _control_groups(definition: InstanceDefinition, host: ContainerHost) -> Iterator[tuple[str, str]]:
     # Limits sit in a parent of the container's own group, where its root cannot raise them.
     yield "lxc.cgroup.dir.monitor", f"{definition.cgroup}/monitor"
+    # Where the monitor goes to let the group above it be removed; liblxc's own choice is left behind for good.
+    yield "lxc.cgroup.dir.monitor.pivot", f"{definition.cgroup}/pivot"
     yield "lxc.cgroup.dir.container", f"{definition.cgroup}/container"
     yield "lxc.cgroup.dir.container.inner", INNER_GROUP
     yield f"{host.cgroup_prefix}.devices.deny", "a"
