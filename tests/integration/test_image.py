@@ -555,7 +555,7 @@ def read_until(process: subprocess.Popen[bytes], end: bytes, timeout_seconds: fl
     assert process.stdout is not None
     seen, deadline = b"", time.monotonic() + timeout_seconds
     while end not in seen:
-        ready, _directories, _names = select.select([process.stdout], [], [], max(deadline - time.monotonic(), 0))
+        ready, _writable, _failed = select.select([process.stdout], [], [], max(deadline - time.monotonic(), 0))
         chunk = os.read(process.stdout.fileno(), 65536) if ready else b""
         assert chunk, f"ended or silent before {end!r}: {seen[-500:]!r}"
         seen += chunk
