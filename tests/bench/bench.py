@@ -25,6 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ...plugins.module_utils._host.paths import Paths
 from ..integration.runner import BIN, CHECKOUT
 from .by_hand import HandMadeContainer, HandMadeMachine
 
@@ -138,6 +139,7 @@ def clean(bench: Bench) -> None:
         ]
     )
     shutil.rmtree(ROOT)
+    shutil.rmtree(Paths(ROOT).run)
 
 
 def nothing_to_do(bench: Bench, rounds: int) -> list[Row]:
