@@ -39,12 +39,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan(Generic[HostT_contra]):
-    """pending names options recorded but not in force until a restart; warnings are for the user."""
+    """pending names options recorded but not in force until a restart; warnings are for the user.
+
+    obstacles are what stands in the way of the steps but may be gone when they run, since an earlier task of the
+    same play removes or creates it: check mode only warns of them, a real run ends before its first step.
+    """
 
     changes: tuple[Change, ...] = ()
     steps: tuple[Step[HostT_contra], ...] = ()
     pending: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    obstacles: tuple[str, ...] = ()
 
     @property
     def actions(self) -> list[str]:

@@ -113,7 +113,7 @@ def _plan_creation(
     blank = _blank_record(desired, around, base)
     volatile = {LAST_POWER: power.value}
     record = replace(wanted_record(desired, blank, around), work=Work.CREATE, volatile=volatile)
-    warnings = _missing_prerequisites(record, around)
+    obstacles = _missing_prerequisites(record, around)
     steps: list[InstanceStep] = []
     if current.record is not None:
         steps.append(act.Remove(current.record.name, " left by an interrupted run"))
@@ -131,7 +131,7 @@ def _plan_creation(
         Change("image", None, record.image_name),
         *_definition_changes(None, record),
     )
-    return Plan(changes, tuple(steps), warnings=warnings)
+    return Plan(changes, tuple(steps), obstacles=obstacles)
 
 
 def _blank_record(desired: Desired, around: Surroundings, base: Record | None) -> Record:
@@ -157,24 +157,24 @@ def _blank_record(desired: Desired, around: Surroundings, base: Record | None) -
 
 def _missing_prerequisites(record: Record, around: Surroundings) -> tuple[str, ...]:
     """What does not exist yet; an earlier task of the same play may make it, so only check mode goes on."""
-    missing = _missing_profiles(record, around)
+    missing = []
     if around.fingerprint is None:
         missing.append(f"image {record.image_name} does not exist: create it with tandem.machines.image")
     if record.pool and record.pool not in around.pools:
         missing.append(f"storage pool {record.pool} does not exist: create it with tandem.machines.storage_pool")
+    return (*(f"{where(record.name)}: {text}" for text in missing), *_missing_parts(record, around))
+
+
+def _missing_parts(record: Record, around: Surroundings) -> Iterator[str]:
+    """What a definition names that does not exist yet."""
+    for name in record.profiles:
+        if name not in around.profiles:
+            yield f"{where(record.name)}: profile {name} does not exist: create it with tandem.machines.profile"
     for name, nic in record.nics():
         bridge = nic.options.get("network") or nic.options.get("parent")
         if bridge not in around.bridges:
-            missing.append(f"device {name}: network {bridge} does not exist: create it with tandem.machines.network")
-    return tuple(f"{where(record.name)}: {text}" for text in missing)
-
-
-def _missing_profiles(record: Record, around: Surroundings) -> list[str]:
-    return [
-        f"profile {name} does not exist: create it with tandem.machines.profile"
-        for name in record.profiles
-        if name not in around.profiles
-    ]
+            what = f"device {name}: network {bridge} does not exist"
+            yield f"{where(record.name)}: {what}: create it with tandem.machines.network"
 
 
 def _must_recreate(desired: Desired, record: Record, around: Surroundings) -> bool:
@@ -218,7 +218,7 @@ def _plan_recreation(desired: Desired, current: Current, around: Surroundings) -
     allocation = next(step for step in creation.steps if isinstance(step, act.Allocate))
     changes = (Change("recreated", False, True), *creation.changes)
     steps = (act.Require(allocation.record), *removal.steps, *creation.steps)
-    return Plan(changes, steps, warnings=creation.warnings)
+    return Plan(changes, steps, obstacles=creation.obstacles)
 
 
 def _plan_existing(desired: Desired, current: Current, record: Record, around: Surroundings) -> Plan[InstanceHost]:
@@ -254,8 +254,14 @@ def _plan_existing(desired: Desired, current: Current, record: Record, around: S
             act.Mark(record.name, None),
         ),
         pending=() if restart or _stops(desired, current) else pending,
-        warnings=tuple(f"{where(record.name)}: {text}" for text in _missing_profiles(wanted, around)),
+        obstacles=tuple(_missing_parts(wanted, around)) if _names_other_parts(record, wanted) else (),
     )
+
+
+def _names_other_parts(before: Record, after: Record) -> bool:
+    """Whether profiles or devices differ: an instance that only stops needs nothing of what it names."""
+    devices = [render_devices(record.expanded_devices) for record in (before, after)]
+    return before.profiles != after.profiles or devices[0] != devices[1]
 
 
 def _definition_changes(before: Record | None, after: Record) -> tuple[Change, ...]:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .._core.errors import Conflict
 from .._core.names import require_name
 from .._core.options import Config, merge
 from .._core.plan import HIDDEN, Change, Plan, compare
@@ -81,14 +80,14 @@ def wanted_profile(desired: DesiredProfile, current: Profile | None) -> Profile:
 
 
 def plan_profile(desired: DesiredProfile, current: CurrentProfile) -> Plan[ProfileHost]:
-    """One write or one removal; Conflict for removing a profile in use."""
+    """One write or one removal; a profile in use stands in the way of its removal."""
     profile = current.profile
     if desired.is_absent:
         if profile is None:
             return Plan()
-        if current.used_by:
-            raise Conflict(f"profile {desired.name} is used by {', '.join(current.used_by)}: remove it there first")
-        return Plan((Change("state", "present", "absent"),), (RemoveProfile(desired.name),))
+        users = ", ".join(current.used_by)
+        obstacles = (f"profile {desired.name} is used by {users}: remove it there first",) if users else ()
+        return Plan((Change("state", "present", "absent"),), (RemoveProfile(desired.name),), obstacles=obstacles)
     wanted = wanted_profile(desired, profile)
     changes = [] if profile is not None else [Change("state", "absent", "present")]
     before = profile or Profile(desired.name)

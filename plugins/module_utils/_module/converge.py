@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from .._core.errors import EngineError, InvalidRequest, NotConverged
+from .._core.errors import Conflict, EngineError, InvalidRequest, NotConverged
 from .._core.plan import Plan
 from .._core.resource import Resource
 from .._host.locks import Lock, hold
@@ -78,6 +78,8 @@ def _glance(resource: Resource[Any], check_mode: bool) -> tuple[Any, Plan[Any]] 
 def _apply(resource: Resource[Any]) -> tuple[Any, Plan[Any], Any, Plan[Any]]:
     before = resource.observe()
     plan = resource.plan(before)
+    if plan.obstacles:
+        raise Conflict(plan.obstacles[0])
     try:
         for step in plan.steps:
             step.run(resource.host)

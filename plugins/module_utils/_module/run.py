@@ -48,7 +48,7 @@ def run_resource(
     def act(module: AnsibleModule, paths: Paths) -> dict[str, Any]:
         resource = build(module.params, paths)
         outcome = converge(resource, paths, module.params["lock_timeout"], module.check_mode)
-        for warning in outcome.plan.warnings:
+        for warning in (*outcome.plan.warnings, *outcome.plan.obstacles):
             module.warn(warning)
         return outcome.result(resource.noun, resource.name)
 

@@ -69,18 +69,16 @@ def plan_network(desired: Desired, current: Current) -> NetworkPlan:
 
 
 def plan_removal(name: str, current: Current) -> NetworkPlan:
-    """Removes what is there of the network; Conflict while instances use it."""
+    """Removes what is there of the network; instances that use it stand in the way."""
     if current.recorded is None:
         if not current.observed.has_directory:
             return Plan()
         return Plan((Change("files", "left over", None),), (RemoveFiles(name),))
-    if current.users:
-        raise Conflict(
-            f"network {name} is in use by instance {_names(current.users)}: remove them or their nic devices first"
-        )
     changes = [Change("state", "present" if current.exists else "unfinished", "absent")]
     changes += compare("config", NETWORK_CONFIG.render(current.recorded.intent.config), {})
-    return Plan(tuple(changes), tuple(_removal_steps(name, current, current.recorded)))
+    users = f"network {name} is in use by instance {_names(current.users)}: remove them or their nic devices first"
+    obstacles = (users,) if current.users else ()
+    return Plan(tuple(changes), tuple(_removal_steps(name, current, current.recorded)), obstacles=obstacles)
 
 
 def plan_undo(name: str, current: Current) -> NetworkPlan:

@@ -68,10 +68,9 @@ def _plan_absent(desired: Desired, current: Current) -> Plan[PoolHost]:
     if not current.exists:
         work = recorded.work.value if recorded.work else None
         return Plan((Change("unfinished work", work, None),), (ClearPool(recorded),))
-    if current.users:
-        raise Conflict(users_message(desired.name, current.users))
     steps = (RequireUnused(recorded), WriteRecord(replace(recorded, work=Work.DELETE)), ClearPool(recorded))
-    return Plan((Change("state", "present", "absent"),), steps)
+    obstacles = (users_message(desired.name, current.users),) if current.users else ()
+    return Plan((Change("state", "present", "absent"),), steps, obstacles=obstacles)
 
 
 def users_message(name: str, users: tuple[str, ...]) -> str:

@@ -136,9 +136,9 @@ def test_case(path: pathlib.Path) -> None:
     assert [type(step).__name__ for step in plan.steps] == case["steps"]
     assert list(plan.pending) == case.get("pending", [])
     assert bool(plan.changes) == bool(plan.steps)
-    for text in case.get("warnings", []):
-        assert any(text in warning for warning in plan.warnings), plan.warnings
-    assert len(plan.warnings) == len(case.get("warnings", []))
+    for found, expected in ((plan.warnings, "warnings"), (plan.obstacles, "obstacles")):
+        assert len(found) == len(case.get(expected, [])), found
+        assert all(any(text in line for line in found) for text in case.get(expected, [])), found
 
 
 def test_records_survive_json() -> None:

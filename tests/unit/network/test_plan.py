@@ -83,6 +83,7 @@ def test_case(path: pathlib.Path) -> None:
     assert [change.path for change in plan.changes] == case["changes"]
     assert [type(step).__name__ for step in plan.steps] == case["steps"]
     assert list(plan.warnings) == case.get("warnings", [])
+    assert list(plan.obstacles) == case.get("obstacles", [])
     assert bool(plan.changes) == bool(plan.steps)
 
 

@@ -88,6 +88,7 @@ def test_case(path: Path) -> None:
     assert [named(step) for step in plan.steps] == case["steps"]
     assert len(plan.warnings) == len(case.get("warnings", ()))
     assert all(part in warning for part, warning in zip(case.get("warnings", ()), plan.warnings))
+    assert list(plan.obstacles) == case.get("obstacles", [])
     if "recorded" in case:
         last = next(step for step in reversed(plan.steps) if isinstance(step, WriteRecord)).recorded
         assert last.work is None
