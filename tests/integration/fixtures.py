@@ -74,6 +74,9 @@ def debian_image(prepared_host: Ansible) -> str:
     """The alias of a Debian image that serves containers and virtual machines, built once for all tests."""
     source = {"type": "build", "distribution": "debian", "release": "bookworm"}
     prepared_host.task("image", name=IMAGE, source=source)
+    # The pool keeps the unpacked image for the next instance; only the first test would seem to leave it behind.
+    prepared_host.task("instance", name="first", image=IMAGE)
+    prepared_host.task("instance", name="first", state="absent")
     return IMAGE
 
 

@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 STATE_DIRECTORIES = "/var/lib/tandem*"
 RUN_DIRECTORIES = "/run/tandem*"
@@ -119,19 +119,31 @@ def firewall() -> Iterator[str]:
 
 
 def processes() -> Iterator[str]:
-    """Those that name our directories or are programs we start, and zombies.
-
-    Not zombies that init is to reap, nor those of a guest: Ansible's async wrapper inside it leaves its own to wait.
-    """
-    for pid in _pids():
-        status = dict(line.split(":\t", 1) for line in _lines(Path(f"/proc/{pid}/status")) if ":\t" in line)
-        command = _text(Path(f"/proc/{pid}/cmdline")).replace("\0", " ").strip()
-        name = status.get("Name", "")
-        is_ours = re.search(r"/(lib|run)/tandem", command) or name in OUR_PROGRAMS or name.startswith("qemu-system")
-        is_zombie = status.get("State", "").startswith("Z")
-        is_of_others = status.get("PPid") == "1" or len(status.get("NSpid", "").split()) > 1
-        if (is_zombie and not is_of_others) or (is_ours and not is_zombie):
+    """Those that name our directories or are programs we start, and zombies that one of them does not reap."""
+    found = {pid: _process(pid) for pid in _pids()}
+    for pid, (name, command, parent, is_zombie, is_ours) in found.items():
+        of_ours = parent == os.getpid() or (parent in found and found[parent].is_ours)
+        if of_ours if is_zombie else is_ours:
             yield f"{pid} {name} {'zombie' if is_zombie else command[:200]}"
+
+
+class _Process(NamedTuple):
+    name: str
+    command: str
+    parent: int
+    is_zombie: bool
+    is_ours: bool
+
+
+def _process(pid: int) -> _Process:
+    status = dict(line.split(":\t", 1) for line in _lines(Path(f"/proc/{pid}/status")) if ":\t" in line)
+    command = _text(Path(f"/proc/{pid}/cmdline")).replace("\0", " ").strip()
+    name = status.get("Name", "")
+    # What runs in a guest's PID namespace is the guest's.
+    is_guests = len(status.get("NSpid", "").split()) > 1
+    is_named = re.search(r"/(lib|run)/tandem", command) or name in OUR_PROGRAMS or name.startswith("qemu-system")
+    is_zombie = status.get("State", "").startswith("Z")
+    return _Process(name, command, int(status.get("PPid", 0)), is_zombie, bool(is_named) and not is_guests)
 
 
 def locks() -> Iterator[str]:

@@ -2,11 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
-"""Virtual machines for real: what QEMU may, what it is given, what it leaves.
-
-Needs root, QEMU and a bootable image: a directory with disk.qcow2, vmlinuz, initrd.img and cmdline.txt whose
-guest has qemu-guest-agent, named by TANDEM_TEST_IMAGE. Without them everything here is skipped.
-"""
+"""Virtual machines for real: what QEMU may, what it is given, what it leaves."""
 
 from __future__ import annotations
 
@@ -36,6 +32,8 @@ from ansible_collections.tandem.machines.plugins.module_utils._core.values impor
 from ansible_collections.tandem.machines.plugins.module_utils._host.paths import Paths
 from ansible_collections.tandem.machines.plugins.module_utils._host.process import Process
 from ansible_collections.tandem.machines.plugins.module_utils._host.supervisor import open_supervisor
+from ansible_collections.tandem.machines.plugins.module_utils._image.disk_files import DiskFiles
+from ansible_collections.tandem.machines.plugins.module_utils._image.store import open_store
 from ansible_collections.tandem.machines.plugins.module_utils._instance import agent
 from ansible_collections.tandem.machines.plugins.module_utils._instance.model import (
     Boot,
@@ -47,21 +45,14 @@ from ansible_collections.tandem.machines.plugins.module_utils._instance.model im
 from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu import command, disk, program, seed
 from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.driver import QemuDriver
 from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.qmp import Qmp
+from ansible_collections.tandem.machines.tests.integration.runner import Ansible
 
-IMAGE = Path(os.environ.get("TANDEM_TEST_IMAGE", "/var/tmp/tandem-shared-image"))
 BRIDGE = "tdq0"
 HOST_ADDRESS, GUEST_ADDRESS = "10.91.0.1", "10.91.0.2"
 UID = 2000001
 # Emulation on a busy machine.
 BOOT_SECONDS = 420
 MIB = 1024**2
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-needs_qemu = pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="needs qemu-system-x86_64")
-needs_image = pytest.mark.skipif(not (IMAGE / "disk.qcow2").exists(), reason=f"no image in {IMAGE}")
-needs_tools = pytest.mark.skipif(
-    any(shutil.which(tool) is None for tool in ("qemu-img", "mkfs.vfat", "mcopy")), reason="needs qemu-img and mtools"
-)
 
 
 def ip(*words: str) -> Any:
@@ -83,8 +74,9 @@ def bridge() -> Iterator[str]:
 class Lab:
     """A state root of its own with a driver on it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, image: DiskFiles) -> None:
         self.root = root
+        self.image = image
         self.paths = Paths(root)
         self.supervisor = open_supervisor(self.paths)
         self.driver = QemuDriver(self.paths, self.supervisor)
@@ -110,23 +102,25 @@ class Lab:
             expanded_config=config or {},
             volatile={"qemu.uid": str(UID), "qemu.machine": machine or newest},
         )
-        text = (IMAGE / "cmdline.txt").read_text().strip()
+        text = self.image.command_line.replace("quiet", "")
         definition = InstanceDefinition(
             record=record,
             directory=str(directory),
             run_directory=str(self.paths.instance_run(name)),
             root=str(self.root / f"{name}.qcow2"),
-            backing=str(IMAGE / "disk.qcow2"),
-            boot=Boot(str(IMAGE / "vmlinuz"), str(IMAGE / "initrd.img"), text.replace("quiet", "")),
+            backing=str(self.image.disk),
+            boot=Boot(str(self.image.kernel), str(self.image.initrd), text),
             memory_bytes=512 * MIB,
         )
         return replace(definition, **changes)
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
+def lab(prepared_host: Ansible, debian_image: str) -> Iterator[Lab]:
+    store = open_store(Paths(prepared_host.root))
+    image = store.ensure_disk(store.require(debian_image).fingerprint)
     root = Path(tempfile.mkdtemp(prefix="tandem-qemu-test-", dir="/var/tmp"))
-    found = Lab(root)
+    found = Lab(root, image)
     yield found
     for directory in root.glob("instances/*"):
         found.driver.kill(found.definition(directory.name))
@@ -172,9 +166,6 @@ def nic(number: int, bridge_name: str = BRIDGE) -> NicDefinition:
     return NicDefinition(f"eth{number}", bridge_name, f"tvq{number}", f"00:16:3e:91:00:0{number}", f"eth{number}")
 
 
-@needs_root
-@needs_qemu
-@needs_image
 class TestWithoutABoot:
     """QEMU runs; whether its guest does plays no part."""
 
@@ -294,7 +285,7 @@ class TestWithoutABoot:
 
     def test_a_kernel_that_others_may_not_read_is_handed_over(self, lab: Lab) -> None:
         kernel = lab.root / "private-vmlinuz"
-        shutil.copy(IMAGE / "vmlinuz", kernel)
+        shutil.copy(lab.definition("private").boot.kernel, kernel)
         kernel.chmod(0o600)
         definition = lab.definition("private")
         definition = lab.define("private", boot=replace(definition.boot, kernel=str(kernel)))
@@ -355,9 +346,6 @@ def guest(lab: Lab, bridge: str) -> Iterator[Guest]:
 
 
 @pytest.mark.vm
-@needs_root
-@needs_qemu
-@needs_image
 class TestGuest:
     """One machine, booted once. The last test shuts it down."""
 
@@ -399,7 +387,7 @@ class TestGuest:
 
     def test_orders_to_read_the_host_fail(self, guest: Guest) -> None:
         with Qmp(Path(guest.definition.run_directory) / "qmp.sock", guest.pid) as monitor:
-            for path in ("/etc/passwd", "/proc/self/environ", str(IMAGE / "disk.qcow2"), guest.definition.root):
+            for path in ("/etc/passwd", "/proc/self/environ", guest.definition.backing, guest.definition.root):
                 node = {"driver": "file", "node-name": "stolen", "filename": path, "read-only": True}
                 with pytest.raises(QmpError, match=r"No such file|Permission denied"):
                     monitor.execute("blockdev-add", node)
@@ -521,9 +509,6 @@ class TestGuest:
 
 
 @pytest.mark.vm
-@needs_root
-@needs_qemu
-@needs_image
 def test_firmware_boots_it_and_the_launch_program_stops_it(lab: Lab) -> None:
     """As at boot and shutdown of a host with systemd: the launch program alone."""
     definition = lab.define("firmware", config={"limits.cpu": Cpus(2)}, boot=Boot())
@@ -548,7 +533,6 @@ def stat_mode(path: Path) -> int:
     return path.stat().st_mode & 0o7777
 
 
-@needs_tools
 class TestFiles:
     """Disks and seeds, without any machine."""
 

@@ -38,7 +38,14 @@ IMPURE_IMPORTS = {"os", "subprocess", "socket", "shutil", "lxc", "_lxc", "qemu",
 
 STARTS_HELPERS = {"_host/run.py"}
 # namespaces.py forks only to have a process that holds a new user namespace; it executes nothing.
-STARTS_DAEMONS = {"_host/run.py", "_host/direct.py", "_host/supervisor.py", "_host/namespaces.py"}
+# mount_namespace.py becomes, on a host with systemd, the program that it was given.
+STARTS_DAEMONS = {
+    "_host/run.py",
+    "_host/direct.py",
+    "_host/supervisor.py",
+    "_host/namespaces.py",
+    "_host/mount_namespace.py",
+}
 MODULE_CODE_LINES = 40
 
 UTILS = [path for path in python_files(MODULE_UTILS) if path.name != "__init__.py"]

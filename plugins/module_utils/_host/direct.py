@@ -39,7 +39,7 @@ class DirectSupervisor:
         if not unit.command or self.find(unit) is not None:
             return
         if unit.forks:
-            run(unit.command, timeout_seconds=60)
+            _run_forking(unit)
             return
         ensure_directory(self._directory.parent, 0o711)
         ensure_directory(self._directory)
@@ -58,6 +58,15 @@ class DirectSupervisor:
 
     def _record(self, unit: Unit) -> Path:
         return self._directory / f"{unit.unit_name}.json"
+
+
+def _run_forking(unit: Unit) -> None:
+    """Run what daemonizes itself; CommandFailed."""
+    if unit.launcher is None:
+        run(unit.command, timeout_seconds=60)
+        return
+    with unit.launcher.prepared() as prepare:
+        run(unit.command, timeout_seconds=60, prepare=prepare)
 
 
 def _spawn(unit: Unit, record: Path) -> None:

@@ -21,15 +21,17 @@ MS_REMOUNT = 0x20
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
+MS_SLAVE = 0x80000
 _MNT_DETACH = 0x2
+
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
 
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _OPEN_TREE_CLONE = 0x1
 _OPEN_TREE_CLOEXEC = 0o2000000
 _MOVE_MOUNT_F_EMPTY_PATH = 0x4
-_MOUNT_ATTR_NOSUID = 0x2
-_MOUNT_ATTR_NODEV = 0x4
 _MOUNT_ATTR_IDMAP = 0x100000
 
 _PR_SET_PDEATHSIG = 1
@@ -77,8 +79,13 @@ def pivot_to(path: str) -> None:
     os.chdir(path)
     # Both arguments the same: the old root ends up under the new one, pivot_root(2) describes the trick.
     _syscall("pivot_root", _SYS_PIVOT_ROOT[os.uname().machine], b".", b".")
-    _require(_libc.umount2(b".", _MNT_DETACH), "umount of the old root")
+    detach(".")
     os.chdir("/")
+
+
+def detach(path: str) -> None:
+    """Take the mount at path out of the tree; it ends when nothing uses it any more."""
+    _require(_libc.umount2(path.encode(), ctypes.c_int(_MNT_DETACH)), f"umount {path}")
 
 
 def create_user_namespace(base: int, count: int) -> int:
@@ -110,11 +117,10 @@ def create_user_namespace(base: int, count: int) -> int:
         os.waitpid(child, 0)
 
 
-def clone_mount(path: str, user_namespace: int | None) -> int:
-    """A detached bind mount of path without set-user-id and devices, id-mapped by user_namespace unless None."""
+def clone_mount(path: str, user_namespace: int | None, attributes: int = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV) -> int:
+    """A detached bind mount of path, id-mapped by user_namespace unless None; without set-user-id and devices."""
     flags = ctypes.c_uint(_OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC)
     tree = _syscall(f"open_tree {path}", _SYS_OPEN_TREE, ctypes.c_int(_AT_FDCWD), path.encode(), flags)
-    attributes = _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV
     if user_namespace is not None:
         attributes |= _MOUNT_ATTR_IDMAP
     # struct mount_attr: attr_set, attr_clr, propagation, userns_fd.

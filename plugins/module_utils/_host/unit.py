@@ -6,12 +6,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from .._core.errors import InvalidRequest
 
 Argv = tuple[str, ...]
+
+
+class Launcher(Protocol):
+    """Gives a main process what it cannot give itself, such as mounts of its own."""
+
+    def wrap(self, command: Argv) -> Argv:
+        """A command that does so and then becomes the given one."""
+
+    def prepared(self) -> AbstractContextManager[Callable[[], None]]:
+        """While the block lasts: a function to call in the child between fork and exec. OSError."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,6 +36,7 @@ class Unit:
     after names other units of ours that are needed, such as tandem-network@tdbr0; order_after names
     services of the host, with suffix, that go first where they run at all. log is a file for stdout
     and stderr where no journal is. With restarts, systemd starts the main process again when it fails.
+    launcher prepares what the main process alone sees.
     """
 
     kind: str
@@ -41,6 +54,7 @@ class Unit:
     log: str | None = None
     order_after: tuple[str, ...] = ()
     restarts: bool = False
+    launcher: Launcher | None = None
 
     @property
     def unit_name(self) -> str:
@@ -79,7 +93,7 @@ def _lines(unit: Unit) -> Iterator[str]:
     yield f"TimeoutStopSec={unit.stop_timeout_seconds}"
     for argv in unit.setup:
         yield f"ExecStartPre=-{_command(argv)}"
-    yield f"ExecStart={_command(unit.command or ('/bin/true',))}"
+    yield f"ExecStart={_command(_start_command(unit))}"
     if unit.stop_command:
         yield f"ExecStop=-{_command(unit.stop_command)}"
     for argv in unit.teardown:
@@ -87,6 +101,12 @@ def _lines(unit: Unit) -> Iterator[str]:
     yield ""
     yield "[Install]"
     yield "WantedBy=multi-user.target"
+
+
+def _start_command(unit: Unit) -> Argv:
+    if unit.launcher is not None:
+        return unit.launcher.wrap(unit.command)
+    return unit.command or ("/bin/true",)
 
 
 def _service_type(unit: Unit) -> str:

@@ -275,7 +275,7 @@ class Host:
             is_image_ready=False,
             image_types=types,
             pools=frozenset(path.parent.name for path in self.paths.pools.glob("*/pool.json")),
-            bridges=frozenset(path.parent.name for path in Path("/sys/class/net").glob("*/bridge")),
+            bridges=find_bridges(),
         )
 
     def known_addresses(self, record: Record) -> tuple[Address, ...]:
@@ -389,18 +389,11 @@ class Host:
             where = f"instance {definition.name}: device {disk.device}: {disk.source}"
             if not os.path.isdir(disk.source):
                 raise Conflict(f"{where} is not a directory of this host")
-            is_mapped = definition.record.is_container and not definition.record.get("security.privileged")
-            closed = _find_closed_parent(Path(disk.source))
-            if is_mapped and closed is not None:
-                raise Conflict(
-                    f"{where} cannot be reached by the container's users: let others pass through {closed} (chmod o+x)"
-                )
 
 
-def _find_closed_parent(path: Path) -> Path | None:
-    """The first directory above path that only its owner and group may pass: an unprivileged container's
-    root is a stranger on the host, and liblxc mounts with its rights."""
-    return next((parent for parent in reversed(path.parents) if not parent.stat().st_mode & 0o001), None)
+def find_bridges() -> frozenset[str]:
+    """Names of the bridges of this network namespace."""
+    return frozenset(name for name in os.listdir("/sys/class/net") if os.path.exists(f"/sys/class/net/{name}/bridge"))
 
 
 def derived_id(record: Record, device: str) -> str:

@@ -19,7 +19,7 @@ from .._core.plan import Plan
 from .._host.paths import Paths
 from .._spec.instance import INSTANCE
 from .conditions import require_conditions
-from .host import Host
+from .host import Host, find_bridges
 from .model import Address, Current, Desired, Record, Surroundings
 from .plan import DEFAULT_PROFILE, plan_instance, target_power, where
 from .show import show_addresses, show_record
@@ -153,7 +153,7 @@ class InstanceResource:
         profiles = read_profiles(self.host.paths, listed)
         is_same = record is not None and desired.image in (None, record.image_name)
         if record is not None and is_same and desired.type in (None, record.type) and desired.recreate == "never":
-            return Surroundings(profiles, record.image, is_image_ready=True)
+            return Surroundings(profiles, record.image, is_image_ready=True, bridges=find_bridges())
         return self.host.observe_surroundings(profiles, desired.image or (record.image_name if record else None))
 
 

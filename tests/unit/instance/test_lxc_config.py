@@ -87,7 +87,7 @@ def test_seccomp_profile_denies_module_loading() -> None:
 
 @pytest.mark.parametrize("bad", ["x\nlxc.hook.pre-start=/bin/touch /tmp/hit", "x\ry", "x\u2028y", "x\x85y", "x\0y"])
 def test_control_characters_never_reach_the_file(bad: str) -> None:
-    broken = definition({}, disks=(DiskDefinition("data", f"/srv/{bad}", "/srv"),))
+    broken = definition({}, disks=(DiskDefinition("data", "/srv", f"/srv/{bad}"),))
     with pytest.raises(InvalidRequest, match="control character"):
         render_config(broken, V1)
 

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 
 from ..._core.errors import InvalidRequest
 from ..._core.values import Cpus
+from ..._host.private_mounts import PrivateMounts
 from ..model import DiskDefinition, InstanceDefinition, NicDefinition
 
 ID_RANGE = 65536
 INNER_GROUP = "ns"
+_ROOT = "root"
 # What an unprivileged guest could not use anyway, denied as a second wall (lxc's common.seccomp and more).
 DENIED_CALLS = (
     "reject_force_umount",
@@ -71,6 +73,31 @@ def choose_cpus(name: str, cpus: Cpus, online: tuple[int, ...]) -> tuple[int, ..
     return tuple(sorted((online * 2)[start : start + count]))
 
 
+def mounts_directory(definition: InstanceDefinition) -> str:
+    """Where the container's id-mapped mounts are, for its own processes only."""
+    return f"{definition.run_directory}/mounts"
+
+
+def private_mounts(definition: InstanceDefinition) -> PrivateMounts | None:
+    """The mounts of an unprivileged container: root file system and disks, from where its root, a stranger on the
+    host, may go. None for a privileged one, which needs no ids mapped and no way opened."""
+    record = definition.record
+    if record.get("security.privileged"):
+        return None
+    return PrivateMounts(
+        directory=mounts_directory(definition),
+        mapped={_ROOT: definition.root, **{_disk(disk): disk.source for disk in definition.disks if disk.is_shifted}},
+        plain={_disk(disk): disk.source for disk in definition.disks if not disk.is_shifted},
+        base=int(record.volatile["idmap.base"]),
+        count=ID_RANGE,
+        keep=(definition.directory,),
+    )
+
+
+def _disk(disk: DiskDefinition) -> str:
+    return f"disk-{disk.device}"
+
+
 def limits(definition: InstanceDefinition, host: ContainerHost) -> dict[str, str]:
     """Control file -> value for every limit of the container; files without a limit are left out."""
     record = definition.record
@@ -107,14 +134,17 @@ def _entries(definition: InstanceDefinition, host: ContainerHost) -> Iterator[tu
         yield "lxc.mount.entry", f"{path} {path[1:]} none bind,create=file,optional 0 0"
     for index, nic in enumerate(definition.nics):
         yield from _nic(index, nic)
+    mounts = private_mounts(definition)
     for disk in definition.disks:
-        yield "lxc.mount.entry", _mount_entry(disk, bool(definition.record.get("security.privileged")))
+        source = mounts.path(_disk(disk)) if mounts else disk.source
+        yield "lxc.mount.entry", _mount_entry(disk, source)
     yield from _environment(definition.record.expanded_config)
 
 
 def _base(definition: InstanceDefinition) -> Iterator[tuple[str, str]]:
     yield "lxc.uts.name", definition.name
-    yield "lxc.rootfs.path", f"dir:{definition.root}"
+    mounts = private_mounts(definition)
+    yield "lxc.rootfs.path", f"dir:{mounts.path(_ROOT) if mounts else definition.root}"
     # liblxc must never delete a root file system: volumes are ours.
     yield "lxc.rootfs.managed", "0"
     yield "lxc.tty.max", "0"
@@ -137,7 +167,6 @@ def _confinement(definition: InstanceDefinition, host: ContainerHost) -> Iterato
         base = record.volatile["idmap.base"]
         yield "lxc.idmap", f"u 0 {base} {ID_RANGE}"
         yield "lxc.idmap", f"g 0 {base} {ID_RANGE}"
-        yield "lxc.rootfs.options", "idmap=container"
         yield "lxc.mount.auto", "proc:rw sys:rw cgroup:rw:force"
     yield "lxc.apparmor.profile", "generated" if host.has_apparmor else "unconfined"
     if record.get("security.nesting"):
@@ -176,13 +205,11 @@ def _nic(index: int, nic: NicDefinition) -> Iterator[tuple[str, str]]:
         yield f"{prefix}.mtu", str(nic.mtu)
 
 
-def _mount_entry(disk: DiskDefinition, is_privileged: bool) -> str:
+def _mount_entry(disk: DiskDefinition, source: str) -> str:
     options = ["bind", "create=dir"]
     if disk.is_readonly:
         options.append("ro")
-    if disk.is_shifted and not is_privileged:
-        options.append("idmap=container")
-    return f"{_escape(disk.source)} {_escape(disk.path.lstrip('/'))} none {','.join(options)} 0 0"
+    return f"{_escape(source)} {_escape(disk.path.lstrip('/'))} none {','.join(options)} 0 0"
 
 
 def _escape(path: str) -> str:

@@ -14,23 +14,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..._core.errors import CommandFailed, Conflict, LxcError, TimedOut
+from ..._core.errors import CommandFailed, Conflict, LxcError, NotSupported, TimedOut
 from ..._core.kinds import Power
 from ..._core.options import Config
 from ..._core.values import Cpus
 from ..._host import cgroups
 from ..._host.beneath import write_beneath
 from ..._host.files import ensure_directory, read_capped, read_json, write_if_changed, write_json
+from ..._host.mount_namespace import MountLauncher
 from ..._host.paths import Paths
 from ..._host.probe import has_apparmor
 from ..._host.run import run
+from ..._host.source import archive
 from ..._host.supervisor import Supervisor
 from ..._host.unit import Unit
 from ..cloud_init import render_seed
 from ..model import Address, InstanceDefinition, Record, Usage
 from ..record import render_record
 from .binding import Container, log_tail
-from .config import INNER_GROUP, ContainerHost, cgroup_key, choose_cpus, limits, render_config, render_seccomp
+from .config import (
+    INNER_GROUP,
+    ContainerHost,
+    cgroup_key,
+    choose_cpus,
+    limits,
+    mounts_directory,
+    private_mounts,
+    render_config,
+    render_seccomp,
+)
 
 _SEED_DIRECTORY = "var/lib/cloud/seed/nocloud-net"
 _FILE_LIMIT_BYTES = 1024 * 1024
@@ -38,6 +50,7 @@ _LIBLXC_LOCKS = "/run/lxc/lock"
 _SETTLE_SECONDS = 30
 # systemd waits longer than lxc-stop, which kills the container itself when its time is up.
 _GRACE_SECONDS = 15
+_LAUNCH = "launch"
 _PID_FILE = "monitor.pid"
 _PASSED_DEVICES = ("/dev/fuse", "/dev/net/tun")
 # v1 reports "no limit" as the largest multiple of the page size.
@@ -73,6 +86,7 @@ class LxcDriver:
     def unit(self, definition: InstanceDefinition) -> Unit:
         location = ("-P", str(self._paths.instances), "-n", definition.name)
         record = definition.record
+        mounts = private_mounts(definition)
         networks = sorted({device.options["network"] for _name, device in record.nics() if "network" in device.options})
         return Unit(
             kind="instance",
@@ -82,7 +96,8 @@ class LxcDriver:
             forks=True,
             # The monitor lies in a group of its own, where systemd would not look for it.
             pid_file=f"{definition.run_directory}/{_PID_FILE}",
-            setup=(("/bin/mkdir", "-m", "0700", "-p", definition.run_directory),),
+            launcher=MountLauncher(mounts, _launch_command(definition)) if mounts is not None else None,
+            setup=(("/bin/mkdir", "-p", mounts_directory(definition)),),
             after=(f"tandem-pool@{record.pool}", *(f"tandem-network@{name}" for name in networks)),
             autostart=record.starts_at_boot,
             stop_timeout_seconds=record.get("boot.host_shutdown_timeout") + _GRACE_SECONDS,
@@ -92,7 +107,9 @@ class LxcDriver:
     def start(self, definition: InstanceDefinition) -> None:
         self.clean(definition)
         run_directory = Path(definition.run_directory)
-        ensure_directory(run_directory)
+        # The guest's root, who is nobody special on the host, must reach the mounts below it.
+        ensure_directory(run_directory, 0o711)
+        ensure_directory(Path(mounts_directory(definition)), 0o711)
         started = render_record(definition.record)
         write_json(
             run_directory / "started.json",
@@ -104,6 +121,11 @@ class LxcDriver:
             self._supervisor.start(self.unit(definition))
         except CommandFailed as error:
             raise LxcError("start", definition.name, log_tail(log) or str(error)) from None
+        except OSError as error:
+            raise NotSupported(
+                f"container {definition.name}: the owners of its files cannot be mapped ({error.strerror}): it needs "
+                "Linux 5.12 and a file system with id-mapped mounts, or security.privileged: true"
+            ) from None
 
     def stop(self, definition: InstanceDefinition, timeout_seconds: float) -> None:
         container = self._container(definition)
@@ -169,6 +191,9 @@ class LxcDriver:
 
     def clean(self, definition: InstanceDefinition) -> None:
         cgroups.remove_groups(definition.cgroup)
+        # First and alone: were anything mounted here after all, it must not be emptied.
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(mounts_directory(definition))
         shutil.rmtree(definition.run_directory, ignore_errors=True)
         lock = Path(f"{_LIBLXC_LOCKS}{self._paths.instances}/.{definition.name}")
         lock.unlink(missing_ok=True)
@@ -219,14 +244,28 @@ class LxcDriver:
 
     def _files(self, definition: InstanceDefinition) -> dict[Path, bytes]:
         directory = Path(definition.directory)
-        return {
+        files = {
             directory / "config": render_config(definition, probe_host()).encode(),
             directory / "seccomp": render_seccomp().encode(),
         }
+        if self._supervisor.name == "systemd":
+            files[directory / _LAUNCH] = _launch_program()
+        return files
 
     def _after_stop(self, definition: InstanceDefinition) -> None:
         self._supervisor.stop(self.unit(definition), _SETTLE_SECONDS)
         self.clean(definition)
+
+
+def _launch_command(definition: InstanceDefinition) -> tuple[str, ...]:
+    return "/usr/bin/python3", "-I", "-S", f"{definition.directory}/{_LAUNCH}"
+
+
+def _launch_program() -> bytes:
+    """What makes the private mounts where systemd starts the container."""
+    package = f"{__package__.rpartition('._instance')[0]}._host"
+    main = "import sys\nfrom _host.mount_namespace import execute_wrapped\nexecute_wrapped(sys.argv[1])\n"
+    return archive(main, f"{package}.mount_namespace", f"{package}.namespaces", f"{package}.private_mounts")
 
 
 def _write_limit(group: str, item: str, value: str) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ..._core.errors import MissingDependency
 from ..._host.files import read_capped, write_atomic, write_if_changed
+from ..._host.source import module_source
 from ..cloud_init import render_seed
 from ..model import InstanceDefinition
 from ..record import render_record
@@ -97,13 +97,4 @@ def _recorded_seed(directory: Path) -> Any:
 
 
 def _launch_program() -> bytes:
-    """The source of launch.py, from the file or from the archive Ansible ships; compiling it here would be a waste."""
-    name = f"{__package__}.launch"
-    found = find_spec(name)
-    loader: Any = found.loader if found is not None else None
-    source = loader.get_source(name) if loader is not None else None
-    if source is None:
-        raise MissingDependency(
-            "the source of the launch program is not available: install the collection with sources"
-        )
-    return str(source).encode()
+    return module_source(f"{__package__}.launch")
