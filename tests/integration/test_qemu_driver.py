@@ -45,6 +45,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._instance.model im
 from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu import command, disk, program, seed
 from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.driver import QemuDriver
 from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.qmp import Qmp
+from ansible_collections.tandem.machines.tests.integration.leaks import compare, observe
 from ansible_collections.tandem.machines.tests.integration.runner import Ansible
 
 BRIDGE = "tdq0"
@@ -58,6 +59,22 @@ MIB = 1024**2
 def ip(*words: str) -> Any:
     done = subprocess.run(["ip", "-j", "-d", *words], capture_output=True, text=True, check=True)
     return json.loads(done.stdout or "[]")
+
+
+@pytest.fixture(scope="session")
+def image(prepared_host: Ansible, debian_image: str) -> DiskFiles:
+    """What a machine boots; made once, it stays with the image."""
+    store = open_store(Paths(prepared_host.root))
+    return store.ensure_disk(store.require(debian_image).fingerprint)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_leaks(image: DiskFiles) -> Iterator[None]:
+    """Instead of the check of each test: these share one machine, which the last of them shuts down."""
+    before = observe()
+    yield
+    leaks = compare(before, observe())
+    assert not leaks, "left behind or taken away by this file:\n" + "\n".join(map(str, leaks))
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +133,7 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(prepared_host: Ansible, debian_image: str) -> Iterator[Lab]:
-    store = open_store(Paths(prepared_host.root))
-    image = store.ensure_disk(store.require(debian_image).fingerprint)
+def lab(image: DiskFiles) -> Iterator[Lab]:
     root = Path(tempfile.mkdtemp(prefix="tandem-qemu-test-", dir="/var/tmp"))
     found = Lab(root, image)
     yield found
