@@ -37,7 +37,9 @@ class HandMadeContainer:
         [old_root] = [line for line in model.splitlines() if line.startswith("lxc.rootfs.path")]
         group = next(line for line in model.splitlines() if "cgroup.dir.monitor" in line).split(" = ")[1].split("/")[0]
         self._configuration = (
-            model.replace(old_root, f"lxc.rootfs.path = dir:{self._volume}/rootfs")
+            model.replace(
+                old_root, f"lxc.rootfs.path = dir:{self._volume}/rootfs\nlxc.rootfs.options = idmap=container"
+            )
             .replace(group, "bench-hand")
             .replace("instances/warm-c", f"by-hand/{NAME}")
         )
