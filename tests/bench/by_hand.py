@@ -23,6 +23,8 @@ _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 
 NAME = "bench-hand"
+# What ours does itself, since with this a reboot from inside loses the owners.
+_MAPPED = "lxc.rootfs.options = idmap=container"
 
 
 class HandMadeContainer:
