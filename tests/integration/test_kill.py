@@ -21,9 +21,11 @@ ABSENT = {"name": NAME, "state": "absent", "force_stop": True}
 MOMENTS = {
     ("container", "create"): 7,
     ("container", "change"): 4,
+    ("container", "recreate"): 5,
     ("container", "remove"): 4,
     ("virtual-machine", "create"): 7,
     ("virtual-machine", "change"): 4,
+    ("virtual-machine", "recreate"): 4,
     ("virtual-machine", "remove"): 4,
 }
 
@@ -39,21 +41,30 @@ def changed(kind: str) -> Mapping[str, Any]:
     return {"name": NAME, "memory": "640MiB", "config": {"user.a": "b"}, "devices": devices, **power}
 
 
+def recreated() -> Mapping[str, Any]:
+    """Names nothing of the definition, which therefore must outlive the old guest."""
+    return {"name": NAME, "recreate": "always", "state": "started", "force_stop": True}
+
+
 @pytest.mark.parametrize(("kind", "operation"), sorted(MOMENTS))
 def test_killed_at_any_moment(ansible: Ansible, debian_image: str, kind: str, operation: str, tmp_path: Path) -> None:
     module = ModuleProcess("instance", ansible.root, tmp_path)
     module.finish(created(kind))  # what is made once for an image (its volume, its disk) is there from now on
     module.finish(ABSENT)
     nothing = observe()
-    task = {"create": created(kind), "change": changed(kind), "remove": ABSENT}[operation]
+    task = {"create": created(kind), "change": changed(kind), "recreate": recreated(), "remove": ABSENT}[operation]
+    # To make it anew each time is what the task asks for; the rest of it must have been done.
+    again = {**task, "recreate": "never"} if operation == "recreate" else task
     seconds = _measure(module, kind, operation, task)
     hits = 0
     for number in range(1, MOMENTS[kind, operation] + 1):
         if operation != "create":
             module.finish(created(kind))
         hits += module.kill_after(task, seconds * number / (MOMENTS[kind, operation] + 1))
-        assert module.finish(task).result["instance"].get("status", "absent") in ("running", "absent")
-        assert not module.finish(task).result["changed"]
+        shown = module.finish(task).result["instance"]
+        assert shown.get("status", "absent") in ("running", "absent")
+        assert operation != "recreate" or shown["config"] == {"limits.memory": "512MiB"}
+        assert not module.finish(again).result["changed"]
         module.finish(ABSENT)
         leaks = compare(nothing, observe())
         assert not leaks, f"after being killed at {number}: " + "\n".join(map(str, leaks))

@@ -43,9 +43,13 @@ class Apply(str, Enum):
 
 
 class Work(str, Enum):
-    """What a record says is under way; only an interrupted run leaves one behind."""
+    """What a record says is under way; only an interrupted run leaves one behind.
+
+    With recreate the object is being made anew: unlike with create, its definition is somebody's and must be kept.
+    """
 
     CREATE = "create"
+    RECREATE = "recreate"
     UPDATE = "update"
     POWER = "power"
     DELETE = "delete"

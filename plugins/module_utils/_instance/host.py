@@ -244,9 +244,20 @@ class Host:
 
     def remove(self, name: str) -> None:
         """Delete everything derived from the record, the record last."""
+        self._take_apart(name, Work.DELETE)
+        directory = self.paths.instance(name)
+        (directory / "instance.json").unlink()
+        directory.rmdir()
+        sync_directory(self.paths.instances)
+
+    def clear(self, name: str) -> None:
+        """Delete everything derived from the record, which stays: the instance is to be made anew from it."""
+        self._take_apart(name, Work.RECREATE)
+
+    def _take_apart(self, name: str, work: Work) -> None:
         record = self.require(name)
-        if record.work is not Work.DELETE:
-            write_record(self.paths, record.with_work(Work.DELETE))
+        if record.work is not work:
+            write_record(self.paths, record.with_work(work))
         definition = self.definition(record)
         driver = self.driver(record)
         driver.kill(definition)
@@ -258,9 +269,6 @@ class Host:
         for path in directory.iterdir():
             if path.name != "instance.json":
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        (directory / "instance.json").unlink()
-        directory.rmdir()
-        sync_directory(self.paths.instances)
 
     def observe_surroundings(self, profiles: Mapping[str, Profile], image_name: str | None) -> Surroundings:
         """What a creation depends on."""

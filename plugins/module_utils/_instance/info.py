@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from .._core.errors import EngineError
-from .._core.kinds import InstanceType, Power, Work
+from .._core.kinds import InstanceType, Power
 from .._core.names import require_name
 from .._host.paths import Paths
 from . import agent
@@ -40,7 +40,7 @@ def _show(host: Host, name: str, kind: InstanceType | None, agent_timeout_second
     record = current.record
     if record is None or (kind is not None and record.type is not kind):
         return {}
-    if record.work in (Work.CREATE, Work.DELETE):
+    if record.work is not None and not record.is_whole:
         return {**show_record(record), "status": f"interrupted {record.work.value}", "pid": None, "addresses": []}
     usage = Usage()
     addresses: tuple[Address, ...] = ()

@@ -131,6 +131,11 @@ class Record:
         was_up = self.volatile.get(LAST_POWER, Power.STOPPED.value) != Power.STOPPED.value
         return bool(self.expanded_config.get("boot.autostart", was_up))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is an instance to speak of: not one that is being made or removed."""
+        return self.work not in (Work.CREATE, Work.RECREATE, Work.DELETE)
+
     def with_work(self, work: Work | None) -> Record:
         return replace(self, work=work)
 

@@ -37,7 +37,7 @@ def plan_instance(desired: Desired, current: Current, around: Surroundings) -> P
         return _plan_absent(desired, current)
     if record is None or record.work in (Work.CREATE, Work.DELETE):
         return _plan_creation(desired, current, around)
-    if _must_recreate(desired, record, around):
+    if record.work is Work.RECREATE or _must_recreate(desired, record, around):
         return _plan_recreation(desired, current, around)
     return _plan_existing(desired, current, record, around)
 
@@ -95,12 +95,17 @@ def _plan_absent(desired: Desired, current: Current) -> Plan[InstanceHost]:
         return Plan()
     from . import steps as act  # only when there is something to do
 
-    steps: list[InstanceStep] = []
-    if record.work is not Work.DELETE and record.work is not Work.CREATE:
-        if record.get("security.protection.delete"):
-            raise Conflict(f"{where(record.name)}: security.protection.delete is set: set it to false to delete it")
-        steps = list(_stop_steps(desired, current))
-    return Plan((Change("state", current.power.value, "absent"),), (*steps, act.Remove(record.name)))
+    steps = (*_removal_stops(desired, current, record), act.Remove(record.name))
+    return Plan((Change("state", current.power.value, "absent"),), steps)
+
+
+def _removal_stops(desired: Desired, current: Current, record: Record) -> tuple[InstanceStep, ...]:
+    """What stops an instance that is to be deleted; Conflict if it is protected from that."""
+    if not record.is_whole:
+        return ()
+    if record.get("security.protection.delete"):
+        raise Conflict(f"{where(record.name)}: security.protection.delete is set: set it to false to delete it")
+    return tuple(_stop_steps(desired, current))
 
 
 def _plan_creation(
@@ -112,7 +117,8 @@ def _plan_creation(
     power = target_power(desired.state, Power.STOPPED)
     blank = _blank_record(desired, around, base)
     volatile = {LAST_POWER: power.value}
-    record = replace(wanted_record(desired, blank, around), work=Work.CREATE, volatile=volatile)
+    work = Work.CREATE if base is None else Work.RECREATE
+    record = replace(wanted_record(desired, blank, around), work=work, volatile=volatile)
     obstacles = _missing_prerequisites(record, around)
     steps: list[InstanceStep] = []
     if current.record is not None:
@@ -214,10 +220,10 @@ def _plan_recreation(desired: Desired, current: Current, around: Surroundings) -
     image = desired.image or current.record.image_name
     kind = desired.type or current.record.type
     creation = _plan_creation(replace(desired, image=image, type=kind), Current(), around, current.record)
-    removal = _plan_absent(desired, current)
     allocation = next(step for step in creation.steps if isinstance(step, act.Allocate))
     changes = (Change("recreated", False, True), *creation.changes)
-    steps = (act.Require(allocation.record), *removal.steps, *creation.steps)
+    stop = _removal_stops(desired, current, current.record)
+    steps = (act.Require(allocation.record), *stop, act.Clear(current.record.name), *creation.steps)
     return Plan(changes, steps, obstacles=creation.obstacles)
 
 

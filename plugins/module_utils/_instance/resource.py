@@ -151,16 +151,21 @@ class InstanceResource:
             record = None
         listed = desired.profiles if desired.profiles is not None else record.profiles if record else (DEFAULT_PROFILE,)
         profiles = read_profiles(self.host.paths, listed)
-        is_same = record is not None and desired.image in (None, record.image_name)
-        if record is not None and is_same and desired.type in (None, record.type) and desired.recreate == "never":
+        if record is not None and record.is_whole and _asks_for_no_other(desired, record):
             return Surroundings(profiles, record.image, is_image_ready=True, bridges=find_bridges())
         return self.host.observe_surroundings(profiles, desired.image or (record.image_name if record else None))
+
+
+def _asks_for_no_other(desired: Desired, record: Record) -> bool:
+    """Whether the task is content with the image and the type that the instance has."""
+    is_same = desired.image in (None, record.image_name) and desired.type in (None, record.type)
+    return is_same and desired.recreate == "never"
 
 
 def observe_instance(host: Host, name: str) -> Current:
     """One instance as it is; a record under creation or deletion is not looked at any closer."""
     record = read_record(host.paths, name)
-    if record is None or record.work in (Work.CREATE, Work.DELETE):
+    if record is None or not record.is_whole:
         return Current(record=record)
     driver = host.driver(record)
     definition = host.definition(record)

@@ -33,6 +33,7 @@ class InstanceHost(Protocol):
     def kill(self, name: str) -> None: ...
     def freeze(self, name: str) -> None: ...
     def thaw(self, name: str) -> None: ...
+    def clear(self, name: str) -> None: ...
     def remove(self, name: str) -> None: ...
 
 
@@ -189,6 +190,19 @@ class Thaw:
 
     def run(self, host: InstanceHost) -> None:
         host.thaw(self.name)
+
+
+@dataclass(frozen=True)
+class Clear:
+    """Delete the instance but keep its record, from which it is made anew."""
+
+    name: str
+
+    def describe(self) -> str:
+        return f"delete {self.name} but for its definition"
+
+    def run(self, host: InstanceHost) -> None:
+        host.clear(self.name)
 
 
 @dataclass(frozen=True)
