@@ -69,6 +69,24 @@ def read_beneath(root: Path, relative: str, limit_bytes: int) -> bytes | None:
         return stream.read(limit_bytes)
 
 
+def remove_beneath(root: Path, relative: str) -> None:
+    """Remove a file below root if it is there; Conflict if a link or a directory is in the way."""
+    parent, _unused, name = relative.strip("/").rpartition("/")
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        inner = open_beneath(directory, parent or ".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.unlink(name, dir_fd=inner)
+        finally:
+            os.close(inner)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Conflict(f"{root}/{relative} cannot be removed: {error.strerror}") from None
+    finally:
+        os.close(directory)
+
+
 def _descend(directory: int, name: str, owner: int) -> int:
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, 0o755, dir_fd=directory)

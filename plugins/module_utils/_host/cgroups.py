@@ -44,6 +44,26 @@ def _item_path(relative: str, item: str) -> Path:
     return CGROUP_ROOT / item.partition(".")[0] / relative / item
 
 
+def usable_cpus() -> tuple[int, ...]:
+    """Numbers of the CPUs that control groups of ours can be given: those of the group around all of them. Unlike
+    the affinity of this process, they do not depend on who runs the module."""
+    for name in ("cpuset.cpus.effective", "cpuset/cpuset.effective_cpus", "cpuset/cpuset.cpus"):
+        with contextlib.suppress(OSError):
+            found = parse_cpu_list((CGROUP_ROOT / name).read_text().strip())
+            if found:
+                return found
+    return parse_cpu_list(Path("/sys/devices/system/cpu/online").read_text().strip())
+
+
+def parse_cpu_list(text: str) -> tuple[int, ...]:
+    """The kernel's list format: 0-1,3."""
+    numbers: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _unused, last = part.partition("-")
+        numbers.extend(range(int(first), int(last or first) + 1))
+    return tuple(numbers)
+
+
 def find_groups(relative: str) -> list[Path]:
     """Every directory RELATIVE below the mounted hierarchies, deepest first."""
     bases = [CGROUP_ROOT] if cgroup_version() == 2 else [path for path in CGROUP_ROOT.iterdir() if path.is_dir()]

@@ -104,7 +104,8 @@ def _become_daemon(unit: Unit, record: Path, writer: int) -> None:
         os.execve(require_tool(unit.command[0]), list(unit.command), dict(ENVIRONMENT))
     except BaseException as error:
         os.write(writer, str(error).encode()[:4000])
-    os._exit(127)
+    finally:
+        os._exit(127)
 
 
 def _redirect_standard_streams(unit: Unit) -> None:

@@ -89,6 +89,7 @@ def _run(
     )
     module.no_log_values.update(_secrets(module.params, table))
     try:
+        _require_seconds(module.params)
         result = act(module, _paths(module.params))
     except WrongInterpreter as error:
         if has_respawned():
@@ -110,6 +111,13 @@ def _secrets(params: Params, table: OptionTable | None) -> set[str]:
         return set()
     options = ((table.find(str(key)), value) for key, value in params["config"].items())
     return {str(value) for option, value in options if option is not None and option.secret and value}
+
+
+def _require_seconds(params: Params) -> None:
+    """Every number with a fraction that a module takes is a time to wait; infinity is one, too."""
+    for name, value in params.items():
+        if isinstance(value, float) and not value >= 0:
+            raise InvalidRequest(f"{name} {value} is not a time: give seconds, 0 or more")
 
 
 def _paths(params: Params) -> Paths:

@@ -29,7 +29,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._instance.model im
 from ansible_collections.tandem.machines.plugins.module_utils._spec.instance import INSTANCE
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-V1 = ContainerHost(1, False, (0, 1, 2, 3), ("/dev/fuse",))
+V1 = ContainerHost(1, False, (0, 1, 2, 3))
 V2 = ContainerHost(2, True, (0, 1, 2, 3))
 
 

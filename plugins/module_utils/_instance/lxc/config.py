@@ -40,17 +40,18 @@ _DEVICES = (
     "c 5:0 rwm", "c 5:1 rwm", "c 5:2 rwm", "c 10:200 rwm", "c 10:229 rwm",
 )  # fmt: skip
 _PRIVILEGED_DROPS = "sys_time sys_module sys_rawio mac_admin mac_override"
+# Passed in where the host has them; their modules may be loaded at any time.
+_PASSED_DEVICES = ("/dev/fuse", "/dev/net/tun")
 _CONSOLE_BYTES = "1MB"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ContainerHost:
-    """What the host offers: control group version 1 or 2, AppArmor, devices to pass in, number of CPUs."""
+    """What the host offers: control group version 1 or 2, AppArmor, the CPUs."""
 
     cgroup_version: int
     has_apparmor: bool
     online_cpus: tuple[int, ...]
-    passed_devices: tuple[str, ...] = ()
 
     @property
     def cgroup_prefix(self) -> str:
@@ -130,7 +131,7 @@ def _entries(definition: InstanceDefinition, host: ContainerHost) -> Iterator[tu
     yield from _base(definition)
     yield from _confinement(definition, host)
     yield from _control_groups(definition, host)
-    for path in host.passed_devices:
+    for path in _PASSED_DEVICES:
         yield "lxc.mount.entry", f"{path} {path[1:]} none bind,create=file,optional 0 0"
     for index, nic in enumerate(definition.nics):
         yield from _nic(index, nic)

@@ -19,7 +19,7 @@ from ..._core.kinds import Power
 from ..._core.options import Config
 from ..._core.values import Cpus
 from ..._host import cgroups
-from ..._host.beneath import write_beneath
+from ..._host.beneath import read_beneath, remove_beneath, write_beneath
 from ..._host.files import ensure_directory, read_capped, read_json, write_if_changed, write_json
 from ..._host.mount_namespace import MountLauncher
 from ..._host.paths import Paths
@@ -28,7 +28,7 @@ from ..._host.run import run
 from ..._host.source import archive
 from ..._host.supervisor import Supervisor
 from ..._host.unit import Unit
-from ..cloud_init import render_seed
+from ..cloud_init import render_seed, stale_files
 from ..model import Address, InstanceDefinition, Record, Usage
 from ..record import render_record
 from .binding import Container, log_tail
@@ -52,7 +52,6 @@ _SETTLE_SECONDS = 30
 _GRACE_SECONDS = 15
 _LAUNCH = "launch"
 _PID_FILE = "monitor.pid"
-_PASSED_DEVICES = ("/dev/fuse", "/dev/net/tun")
 # v1 reports "no limit" as the largest multiple of the page size.
 _UNLIMITED = 1 << 60
 
@@ -62,8 +61,7 @@ def probe_host() -> ContainerHost:
     return ContainerHost(
         cgroup_version=cgroups.cgroup_version(),
         has_apparmor=has_apparmor(),
-        online_cpus=tuple(sorted(os.sched_getaffinity(0))),
-        passed_devices=tuple(path for path in _PASSED_DEVICES if os.path.exists(path)),
+        online_cpus=cgroups.usable_cpus(),
     )
 
 
@@ -77,8 +75,7 @@ class LxcDriver:
     def define(self, definition: InstanceDefinition) -> None:
         for path, data in self._files(definition).items():
             write_if_changed(path, data)
-        for name, text in render_seed(definition.record).items():
-            write_beneath(Path(definition.root), f"{_SEED_DIRECTORY}/{name}", text.encode())
+        _write_seed(Path(definition.root), render_seed(definition.record))
 
     def is_defined_current(self, definition: InstanceDefinition) -> bool:
         return all(read_capped(path, _FILE_LIMIT_BYTES) == data for path, data in self._files(definition).items())
@@ -173,7 +170,7 @@ class LxcDriver:
         return {
             "limits.processes": _number(self._limit(definition, "pids")),
             "limits.memory": memory_limit(memory, definition),
-            "limits.cpu": cpu_limit(_parse_cpu_list(self._limit(definition, "cpus")), definition.record),
+            "limits.cpu": cpu_limit(cgroups.parse_cpu_list(self._limit(definition, "cpus")), definition.record),
         }
 
     def set_live(self, definition: InstanceDefinition, keys: tuple[str, ...]) -> None:
@@ -257,6 +254,17 @@ class LxcDriver:
         self.clean(definition)
 
 
+def _write_seed(root: Path, seed: Mapping[str, str]) -> None:
+    """cloud-init's seed in the guest's files; none is left of one that is wanted no more."""
+    if not seed and not root.is_dir():
+        return
+    found = read_beneath(root, f"{_SEED_DIRECTORY}/meta-data", _FILE_LIMIT_BYTES)
+    for name in stale_files(found, seed):
+        remove_beneath(root, f"{_SEED_DIRECTORY}/{name}")
+    for name, text in seed.items():
+        write_beneath(root, f"{_SEED_DIRECTORY}/{name}", text.encode())
+
+
 def _launch_command(definition: InstanceDefinition) -> tuple[str, ...]:
     return "/usr/bin/python3", "-I", "-S", f"{definition.directory}/{_LAUNCH}"
 
@@ -289,15 +297,6 @@ def _number(text: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _parse_cpu_list(text: str) -> tuple[int, ...]:
-    """The kernel's list format: 0-1,3."""
-    numbers: list[int] = []
-    for part in filter(None, text.split(",")):
-        first, _unused, last = part.partition("-")
-        numbers.extend(range(int(first), int(last or first) + 1))
-    return tuple(numbers)
-
-
 def memory_limit(in_force: int | None, definition: InstanceDefinition) -> int | str | None:
     """The limits.memory that a limit in bytes means; a recorded percentage is kept as such."""
     if in_force is None or in_force >= _UNLIMITED:
@@ -310,7 +309,7 @@ def cpu_limit(chosen: tuple[int, ...], record: Record) -> Cpus | None:
     """The limits.cpu that a set of CPUs means: the recorded limit if it leads to just this set."""
     if not chosen:
         return None  # version 2 shows nothing while no set was given
-    online = tuple(sorted(os.sched_getaffinity(0)))
+    online = cgroups.usable_cpus()
     recorded = record.get("limits.cpu")
     if chosen == (choose_cpus(record.name, recorded, online) if recorded else online):
         return recorded  # type: ignore[no-any-return]
