@@ -46,7 +46,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 instances:
-  description: One entry for each instance, sorted by name.
+  description:
+    - One entry for each instance, sorted by name. One that cannot be read, such as with a damaged record, has just its
+      C(name), C(status) V(error) and the reason as C(error).
   type: list
   elements: dict
   returned: success

@@ -31,8 +31,16 @@ def gather_instances(params: Mapping[str, Any], paths: Paths) -> dict[str, Any]:
     if params["name"] is not None:
         wanted = {require_name("instance", name) for name in params["name"]}
         names = [name for name in names if name in wanted]
-    shown = (_show(host, name, kind, params["agent_timeout"]) for name in names)
+    shown = (_show_or_say_why(host, name, kind, params["agent_timeout"]) for name in names)
     return {"instances": [entry for entry in shown if entry]}
+
+
+def _show_or_say_why(host: Host, name: str, kind: InstanceType | None, agent_timeout_seconds: float) -> dict[str, Any]:
+    """One that cannot be read, such as a damaged record, must not hide the others."""
+    try:
+        return _show(host, name, kind, agent_timeout_seconds)
+    except EngineError as error:
+        return {"name": name, "status": "error", "error": str(error)}
 
 
 def _show(host: Host, name: str, kind: InstanceType | None, agent_timeout_seconds: float) -> dict[str, Any]:
