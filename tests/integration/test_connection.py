@@ -154,7 +154,7 @@ def test_ordinary_modules(ansible: Ansible, guest: Guest, tmp_path: Path) -> Non
 
 def test_files_are_exact(ansible: Ansible, guest: Guest, host: Any, tmp_path: Path) -> None:
     """Empty, small and larger than the pieces in which they go; with and without pipelining."""
-    sizes = {"empty": 0, "it's a file": 70_001, "large": 20 * MIB}
+    sizes = {"empty": 0, "it's a file": 70_001, "large": 5 * MIB}
     tasks: list[Mapping[str, Any]] = []
     for name, size in sizes.items():
         (tmp_path / name).write_bytes(os.urandom(size))

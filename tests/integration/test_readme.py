@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ DEFAULT_ROOT = Path("/var/lib/tandem")
 RUNS_THIS_TEST = "make test"
 QUICKSTART = "make quickstart"
 CLEAN = "make quickstart-clean"
-SECOND_RUN_SECONDS = 30
 
 BLOCK = re.compile(
     r"^(?:<!-- file: (?P<file>\S+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -119,8 +117,6 @@ def follow_readme(clone: Path) -> None:
 
 
 def quickstart_again(clone: Path) -> None:
-    started = time.monotonic()
     output = shell(clone, QUICKSTART)
-    assert time.monotonic() - started < SECOND_RUN_SECONDS, output
     assert [counts["changed"] for counts in recap(output)] == [0, 0, 0], output
     assert "hello-container" in output and "hello-vm" in output
