@@ -11,12 +11,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .._core.errors import EngineError, InvalidRequest
+from .._core.errors import EngineError, InvalidRequest, MissingDependency
 from .._core.kinds import InstanceType, Power, State, Work
 from .._core.names import is_fingerprint, require_alias, require_name
 from .._core.options import take_shorthands
 from .._core.plan import Plan
 from .._host.paths import Paths
+from .._image.disk_files import mounts_disks
 from .._spec.instance import INSTANCE
 from .conditions import require_conditions
 from .host import Host, find_bridges
@@ -153,7 +154,13 @@ class InstanceResource:
         profiles = read_profiles(self.host.paths, listed)
         is_same = record is not None and desired.image in (None, record.image_name)
         if record is not None and is_same and desired.type in (None, record.type) and desired.recreate == "never":
-            return Surroundings(profiles, record.image, is_image_ready=True, bridges=find_bridges())
+            return Surroundings(
+                profiles,
+                record.image,
+                is_image_ready=True,
+                mounts_disks=record.is_container or mounts_disks(self.host.paths, record.image),
+                bridges=find_bridges(),
+            )
         return self.host.observe_surroundings(profiles, desired.image or (record.image_name if record else None))
 
 
@@ -183,7 +190,7 @@ def _is_defined(host: Host, record: Record) -> bool:
     driver, definition = host.driver(record), host.definition(record)
     try:
         return driver.is_defined_current(definition) and host.supervisor.is_installed(driver.unit(definition))
-    except InvalidRequest:
+    except (InvalidRequest, MissingDependency):
         return False
 
 

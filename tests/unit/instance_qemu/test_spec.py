@@ -138,7 +138,7 @@ def test_memory_is_rounded_up_to_whole_mebibytes(size_bytes: int) -> None:
 
 
 def test_a_share_needs_its_server() -> None:
-    with pytest.raises(MissingDependency, match="data: virtiofsd is not installed"):
+    with pytest.raises(MissingDependency, match="instance web1: device data: virtiofsd is not installed"):
         render_spec(replace(DEFINITION, disks=(share("data"),)), replace(HOST, virtiofsd=None), BOOT, "")
 
 
