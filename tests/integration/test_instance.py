@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from ansible_collections.tandem.machines.plugins.module_utils._core.errors import EngineError
 from ansible_collections.tandem.machines.plugins.module_utils._host.paths import Paths
+from ansible_collections.tandem.machines.plugins.module_utils._image.store import open_store
 from ansible_collections.tandem.machines.plugins.module_utils._instance.execute import Command, execute
 from ansible_collections.tandem.machines.tests.integration import fixtures
 from ansible_collections.tandem.machines.tests.integration.runner import Ansible
@@ -217,8 +218,16 @@ def test_disks_of_a_container(ansible: Ansible, container: str, host_directory: 
     assert ansible.task("instance_info", name=[container])["instances"][0]["disk"]["total_bytes"] == 4 * 1024**3
 
 
+@pytest.fixture(scope="session")
+def machine_image(prepared_host: Ansible, debian_image: str) -> str:
+    """The image with its disk, which stays with it; only the first test would seem to leave that behind."""
+    store = open_store(Paths(prepared_host.root))
+    store.ensure_disk(store.require(debian_image).fingerprint)
+    return debian_image
+
+
 @pytest.fixture
-def machine(ansible: Ansible, debian_image: str) -> Iterator[str]:
+def machine(ansible: Ansible, machine_image: str) -> Iterator[str]:
     yield NAMES["virtual-machine"]
     ansible.task("instance", name=NAMES["virtual-machine"], state="absent", force_stop=True)
 
@@ -370,6 +379,14 @@ BAD = [
     (
         {"devices": {"d": {"type": "disk", "path": "/x", "source": "/no/where"}}},
         "/no/where is not a directory of this host",
+    ),
+    (
+        {"type": "virtual-machine", "devices": {"d": {"type": "disk", "path": "/x", "source": "/no/where"}}},
+        "instance test-bad: device d: /no/where is not a directory of this host",
+    ),
+    (
+        {"devices": {"d": {"type": "disk", "path": "/x", "pool": "default", "source": "../x"}}},
+        "instance test-bad: device d: storage volume name '../x' is not valid",
     ),
     ({"devices": {"root": {"pool": "fast"}}}, "storage pool fast does not exist"),
     ({"profiles": ["nope"]}, "profile nope does not exist: create it with tandem.machines.profile"),
