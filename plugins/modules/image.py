@@ -12,8 +12,9 @@ description:
     types of instances; its bootable disk is made when the first virtual machine needs it.
   - What somebody else made is unpacked and converted by unprivileged processes that see nothing of the host, and is
     refused if it holds what no root file system needs, such as paths that leave it or device nodes outside C(/dev).
-  - Built images hold systemd, a network by DHCP, Python, sudo, the QEMU guest agent and a kernel; root has no
-    password. No key, identifier or cache of the host goes into them.
+  - Built images hold systemd, a network by DHCP, Python, sudo, the QEMU guest agent, a kernel and a script that mounts
+    the disk devices of a virtual machine at boot; root has no password. No key, identifier or cache of the host goes
+    into them.
 author:
   - The tandem.machines contributors (@tandem)
 extends_documentation_fragment:
@@ -115,6 +116,7 @@ image:
     source: {type: build, distribution: debian, release: bookworm, architecture: amd64}
     types: [container, virtual-machine]
     has_disk: true
+    mounts_disks: true
     size: 451419685
     files:
       rootfs.tar.zst: {size: 96887502, sha256: 09f5b8b0c1c0e4a5d3a5d0f61a7e9f5a2f7e7f2b8c4b8a4c6f9b1c7d2e3f4a5b}

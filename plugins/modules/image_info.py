@@ -78,6 +78,10 @@ images:
       description: Whether the disk for virtual machines is there; for built images it is made on first need.
       type: bool
       returned: always
+    mounts_disks:
+      description: Whether a virtual machine made from it mounts its disk devices by itself, as built images do.
+      type: bool
+      returned: always
     size:
       description: Bytes it takes in the image store.
       type: int

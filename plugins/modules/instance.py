@@ -68,6 +68,11 @@ options:
       - Devices by name, each a mapping with C(type) (C(disk), C(nic) or C(none)) and its options.
       - Only the listed devices and options are managed; V(null) removes a device or an option. A device that comes
         from a profile is overridden by the options given here.
+      - A C(disk) with C(source) shows a directory of the host, or with C(pool) a volume, at C(path) in the guest.
+        A virtual machine mounts it at each boot before services start if its image was built (source type V(build));
+        for other images a warning says how to mount it by hand.
+      - In a virtual machine, owners of files there have the same ids as on the host. What its root writes belongs to
+        the host's root, so give it directories that nobody else on the host can enter.
     type: dict
   devices_mode:
     description: With V(replace), O(devices) is the whole truth and devices not listed are removed.
@@ -130,6 +135,14 @@ EXAMPLES = r"""
       root: {size: 8GiB}
     wait_for: [agent]
     wait_timeout: 300
+
+- name: Virtual machine db1 has a directory of the host at /data, and another one that it can only read
+  tandem.machines.instance:
+    name: db1
+    devices:
+      data: {type: disk, source: /srv/db1, path: /data}
+      keys: {type: disk, source: /srv/keys, path: /etc/keys, readonly: true}
+    when_restart_needed: restart
 
 - name: Container web1 has twice the memory, at once
   tandem.machines.instance:

@@ -10,12 +10,18 @@ import os
 import select
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 import pytest
+from ansible_collections.tandem.machines.plugins.module_utils._core.errors import EngineError
+from ansible_collections.tandem.machines.plugins.module_utils._host.paths import Paths
+from ansible_collections.tandem.machines.plugins.module_utils._image.store import open_store
+from ansible_collections.tandem.machines.plugins.module_utils._instance.execute import Command, execute
 from ansible_collections.tandem.machines.tests.integration import fixtures
 from ansible_collections.tandem.machines.tests.integration.runner import Ansible
 
@@ -220,6 +226,67 @@ def test_disks_of_a_container(ansible: Ansible, container: str, host_directory: 
     assert ansible.task("instance_info", name=[container])["instances"][0]["disk"]["total_bytes"] == 4 * 1024**3
 
 
+@pytest.fixture(scope="session")
+def machine_image(prepared_host: Ansible, debian_image: str) -> str:
+    """The image with its disk, which stays with it; only the first test would seem to leave that behind."""
+    store = open_store(Paths(prepared_host.root))
+    store.ensure_disk(store.require(debian_image).fingerprint)
+    return debian_image
+
+
+@pytest.fixture
+def machine(ansible: Ansible, machine_image: str) -> Iterator[str]:
+    yield NAMES["virtual-machine"]
+    ansible.task("instance", name=NAMES["virtual-machine"], state="absent", force_stop=True)
+
+
+def test_disks_of_a_virtual_machine(ansible: Ansible, machine: str, host_directory: Path) -> None:
+    """One machine: its disks are there after its boot and after a reboot from inside."""
+
+    def sh(text: str, *arguments: str) -> str:
+        result = ansible.task("instance_exec", name=machine, argv=["sh", "-ec", text, "sh", *arguments])
+        return str(result["stdout"])
+
+    (host_directory / "hello").write_text("from the host")
+    odd = "/srv/my \"d\\ä\", 'x' $(touch /x)#"
+    data = {"type": "disk", "source": str(host_directory), "path": "/data"}
+    fixed = {**data, "path": odd, "readonly": True}
+    created = ansible.check_apply_check_apply(
+        {"tandem.machines.instance": options("virtual-machine", devices={"data": data, "fixed_1": fixed})}
+    )
+    assert not created.apply["pending"] and "warnings" not in created.apply.result
+    ansible.task("instance", name=machine, wait_for=["agent"], wait_timeout=BOOT_SECONDS)
+    look = 'cat /data/hello "$1/hello"; date > /data/written; ! touch "$1/x" 2> /dev/null; test ! -e /x'
+    assert sh(look, odd) == "from the host" * 2
+    assert (host_directory / "written").read_text() and not (host_directory / "x").exists()
+    bad = ansible.failure("instance", name=machine, devices={"more": {**data, "source": f"{host_directory}/hello"}})
+    assert bad.message.endswith(f"device more: {host_directory}/hello is not a directory of this host")
+    shown = ansible.task("instance", name=machine)
+    assert set(shown["instance"]["devices"]) == {"data", "fixed_1"} and not shown.changed and not shown["pending"]
+    for change in ({"more": {**data, "path": "/more"}, "data": None}, {"more": None, "data": data}):
+        four = ansible.check_apply_check_apply({"tandem.machines.instance": {"name": machine, "devices": change}})
+        pending = ["devices.data", "devices.more"] if change["more"] else []
+        assert four.check["pending"] == four.apply["pending"] == four.apply_again["pending"] == pending
+    booted = sh("cat /proc/sys/kernel/random/boot_id; rm /data/written; systemctl reboot").strip()
+    await_boot(machine, ansible.root, booted)
+    assert sh(look, odd) == "from the host" * 2
+    assert (host_directory / "written").exists()
+    assert ansible.task("instance", name=machine)["instance"]["pid"] == shown["instance"]["pid"]
+
+
+def await_boot(name: str, root: Path, before: str) -> None:
+    """Block until the guest's boot id is another one and its agent answers."""
+    deadline = time.monotonic() + BOOT_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(EngineError):
+            command = Command(("cat", "/proc/sys/kernel/random/boot_id"), timeout_seconds=20)
+            outcome = execute(Paths(root), name, command, agent_timeout_seconds=BOOT_SECONDS)
+            if outcome.status == 0 and outcome.stdout.decode().strip() != before:
+                return
+        time.sleep(1)
+    pytest.fail(f"{name} did not boot again")
+
+
 def test_environment_reaches_commands(ansible: Ansible, container: str) -> None:
     ansible.task("instance", **options("container", config={"environment.ROLE": "web server"}))
     result = ansible.task("instance_exec", name=container, argv=["printenv", "ROLE"])
@@ -320,6 +387,14 @@ BAD = [
     (
         {"devices": {"d": {"type": "disk", "path": "/x", "source": "/no/where"}}},
         "/no/where is not a directory of this host",
+    ),
+    (
+        {"type": "virtual-machine", "devices": {"d": {"type": "disk", "path": "/x", "source": "/no/where"}}},
+        "instance test-bad: device d: /no/where is not a directory of this host",
+    ),
+    (
+        {"devices": {"d": {"type": "disk", "path": "/x", "pool": "default", "source": "../x"}}},
+        "instance test-bad: device d: storage volume name '../x' is not valid",
     ),
     ({"devices": {"root": {"pool": "fast"}}}, "storage pool fast does not exist"),
     ({"profiles": ["nope"]}, "profile nope does not exist: create it with tandem.machines.profile"),

@@ -10,9 +10,12 @@ the container without, every file then belongs to nobody and its root cannot wri
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+# How mountinfo writes blanks and backslashes.
+_OCTAL = re.compile(r"\\([0-7]{3})")
 # Nothing but memory and the kernel is behind these.
 _KERNEL_FILE_SYSTEMS = frozenset(
     (
@@ -55,7 +58,7 @@ def not_needed(mountinfo: str, needed: tuple[str, ...]) -> list[str]:
     found = []
     for line in mountinfo.splitlines():
         place, _unused, source = line.partition(" - ")
-        point = place.split()[4].encode().decode("unicode_escape")
+        point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), place.split()[4])
         has_backing = source.split()[0] not in _KERNEL_FILE_SYSTEMS
         if has_backing and not any(_is_beneath(path, point) for path in (*_PROGRAMS, *needed)):
             found.append(point)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from .._core.errors import InvalidRequest
+from .model import MOUNT_DISKS
 
 # A header that is longer than this is no name and no attribute: tarfile would read it into memory.
 _HEADER_LIMIT_BYTES = 1024 * 1024
@@ -41,12 +42,14 @@ class Budget:
 @dataclass(frozen=True)
 class Contents:
     """prefix: '' or 'rootfs', where the root file system begins. disk: offset and size of an LXD rootfs.img in the
-    archive. os_release: the text of that file. has_kernel: /boot has a vmlinuz-*. bytes and files: sums."""
+    archive. os_release: the text of that file. has_kernel: /boot has a vmlinuz-*. mounts_disks: it has our program
+    for that. bytes and files: sums."""
 
     prefix: str = ""
     disk: tuple[int, int] | None = None
     os_release: str = ""
     has_kernel: bool = False
+    mounts_disks: bool = False
     bytes: int = 0
     files: int = 0
 
@@ -193,6 +196,7 @@ def _root_contents(scan: _Scan, prefix: str) -> Contents:
         prefix=prefix,
         os_release=next((text for text in texts if text), ""),
         has_kernel=any(path.startswith(f"{start}boot/vmlinuz-") for path in scan.regular),
+        mounts_disks=f"{start}{MOUNT_DISKS}" in scan.regular,
         bytes=scan.bytes,
         files=scan.files,
     )

@@ -38,3 +38,9 @@ def find_disk_files(paths: Paths, fingerprint: str) -> DiskFiles | None:
         return None
     kernel, initrd = (directory / name if name in record["files"] else None for name in (KERNEL_FILE, INITRD_FILE))
     return DiskFiles(directory / DISK_FILE, kernel, initrd, record["kernel_command_line"])
+
+
+def mounts_disks(paths: Paths, fingerprint: str) -> bool:
+    """Whether a virtual machine of that image mounts its disks by itself; False without the image."""
+    record = read_json(paths.image(fingerprint) / RECORD) if is_fingerprint(fingerprint) else None
+    return record is not None and bool(record.get("mounts_disks"))

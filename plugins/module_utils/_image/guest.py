@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .model import MOUNT_DISKS
+
 
 @dataclass(frozen=True)
 class GuestFile:
@@ -88,6 +90,40 @@ partx --update --nr "$number" "/dev/$disk"
 resize2fs "$source"
 """
 
+# Later than the root file system and whatever fstab names, earlier than all services: those may keep their data there.
+# A guest without disks starts no process for it: a kernel that the host boots is told by a word whether there are any.
+_MOUNT_UNIT = """\
+[Unit]
+Description=Mount the directories that the host gives to this virtual machine
+ConditionVirtualization=vm
+ConditionKernelCommandLine=|tandem.disks
+ConditionPathExists=|/sys/firmware/efi
+DefaultDependencies=no
+After=local-fs.target
+Before=sysinit.target systemd-tmpfiles-setup.service systemd-journal-flush.service shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/lib/tandem/mount-disks
+TimeoutStartSec=2min
+
+[Install]
+WantedBy=sysinit.target
+"""
+
+# mount(8) reads the list itself, so nothing of it passes through the shell.
+_MOUNT_SCRIPT = """\
+#!/bin/sh
+# Mount what the host lists, in the form of fstab(5), in QEMU's firmware configuration.
+set -eu
+list=/sys/firmware/qemu_fw_cfg/by_name/opt/tandem.machines/fstab/raw
+modprobe --quiet qemu_fw_cfg || :
+[ -e "$list" ] || exit 0
+exec mount --all --fstab "$list"
+"""
+
 _HOSTS = """\
 127.0.0.1 localhost
 ::1 localhost ip6-localhost ip6-loopback
@@ -136,6 +172,11 @@ def late_files(distribution: str, apt_sources: str) -> Mapping[str, GuestFile]:
         f"{wants}/tandem-grow-root.service": GuestFile(_GROW_UNIT),
         f"{wants}/sysinit.target.wants/tandem-grow-root.service": _link("/etc/systemd/system/tandem-grow-root.service"),
         "usr/lib/tandem/grow-root": GuestFile(_GROW_SCRIPT, mode=0o755),
+        f"{wants}/tandem-mount-disks.service": GuestFile(_MOUNT_UNIT),
+        f"{wants}/sysinit.target.wants/tandem-mount-disks.service": _link(
+            "/etc/systemd/system/tandem-mount-disks.service"
+        ),
+        MOUNT_DISKS: GuestFile(_MOUNT_SCRIPT, mode=0o755),
     }
 
 

@@ -124,6 +124,7 @@ class ImageHostOnDisk:
             release=release.get("VERSION_CODENAME") or release.get("VERSION_ID") or image.release,
             has_root=True,
             has_kernel=contents.has_kernel,
+            mounts_disks=contents.mounts_disks,
             root_prefix=contents.prefix,
             unpacked_bytes=contents.bytes,
             unpacked_files=contents.files,

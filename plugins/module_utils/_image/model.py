@@ -21,6 +21,8 @@ from .architecture import ARCHITECTURES
 SCHEMA = 1
 
 ROOT_FILE = "rootfs.tar.zst"
+# A virtual machine of an image that has this file mounts its disks by itself.
+MOUNT_DISKS = "usr/lib/tandem/mount-disks"
 
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}", re.ASCII)
 _KEYRING = re.compile(r"/[A-Za-z0-9._/+-]{1,500}", re.ASCII)
@@ -206,7 +208,8 @@ class Image:
     fingerprint: sha256 of the root archive of a built image, or of the file that was given. created: UTC,
     ISO 8601. unpacked_bytes and unpacked_files: of the root file system; 0 without one. root_prefix: the
     directory within the root archive that is the root file system ('' or 'rootfs'). kernel_command_line: for
-    direct boot, '' without a kernel. An image without aliases was removed while a disk still needed it.
+    direct boot, '' without a kernel. mounts_disks: it has our program that mounts the disks of a virtual machine. An
+    image without aliases was removed while a disk still needed it.
     """
 
     fingerprint: str
@@ -220,6 +223,7 @@ class Image:
     has_kernel: bool
     aliases: tuple[str, ...] = ()
     kernel_command_line: str = ""
+    mounts_disks: bool = False
     root_prefix: str = ""
     unpacked_bytes: int = 0
     unpacked_files: int = 0
@@ -294,6 +298,7 @@ def render_record(image: Image) -> dict[str, Any]:
         "has_disk": image.has_disk,
         "has_kernel": image.has_kernel,
         "kernel_command_line": image.kernel_command_line,
+        "mounts_disks": image.mounts_disks,
         "root_prefix": image.root_prefix,
         "unpacked": {"bytes": image.unpacked_bytes, "files": image.unpacked_files},
         "stamp": None
@@ -332,6 +337,8 @@ def _parse_fields(record: Mapping[str, Any], name: str, where: str, aliases: tup
         has_disk=bool(record["has_disk"]),
         has_kernel=bool(record["has_kernel"]),
         kernel_command_line=str(record["kernel_command_line"]),
+        # Images of before the program existed do not have it.
+        mounts_disks=bool(record.get("mounts_disks", False)),
         root_prefix=str(record["root_prefix"]),
         unpacked_bytes=int(record["unpacked"]["bytes"]),
         unpacked_files=int(record["unpacked"]["files"]),
@@ -354,6 +361,7 @@ def describe_image(image: Image) -> dict[str, Any]:
         "types": list(image.types),
         "size": image.size,
         "has_disk": image.has_disk,
+        "mounts_disks": image.mounts_disks,
         "files": {name: {"size": file.size, "sha256": file.sha256} for name, file in sorted(image.files.items())},
         "properties": dict(image.properties),
     }

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._core.errors import Conflict, NotSupported, TimedOut
+from .._core.errors import Conflict, TimedOut
 from .._core.kinds import InstanceType, Work
 from .._host.files import sync_directory
 from .._host.locks import Lock, hold
@@ -282,6 +282,7 @@ class Host:
             fingerprint=image.fingerprint if image is not None else None,
             is_image_ready=False,
             image_types=types,
+            mounts_disks=image is None or image.mounts_disks,
             pools=frozenset(path.parent.name for path in self.paths.pools.glob("*/pool.json")),
             bridges=find_bridges(),
         )
@@ -388,11 +389,11 @@ class Host:
         )
 
     def _require_disks(self, definition: InstanceDefinition) -> None:
+        """Pools are mounted first: a volume's directory is there only then."""
+        for pool in definition.record.pools()[1:]:
+            self.pool(pool)
         if definition.disks and not definition.record.is_container:
-            raise NotSupported(
-                f"instance {definition.name}: device {definition.disks[0].device}: a virtual machine cannot mount "
-                "directories of the host or volumes: give it a larger root disk, or use a container"
-            )
+            self._machines.require_disks(definition)
         for disk in definition.disks:
             where = f"instance {definition.name}: device {disk.device}: {disk.source}"
             if not os.path.isdir(disk.source):

@@ -17,7 +17,7 @@ from typing import Any
 
 from .._core.errors import InvalidRequest
 from .._core.kinds import InstanceType, Power, State, Work
-from .._core.names import require_device
+from .._core.names import require_device, require_name
 from .._core.options import Config, OptionTable
 from .._spec.devices import DEVICES
 from .._spec.instance import INSTANCE
@@ -139,6 +139,11 @@ class Record:
     def with_work(self, work: Work | None) -> Record:
         return replace(self, work=work)
 
+    def pools(self) -> list[str]:
+        """Storage pools with volumes of the instance, the root disk's first."""
+        named = (device.options.get("pool") for device in self.expanded_devices.values() if device.type == "disk")
+        return [self.pool, *sorted({name for name in named if name is not None} - {self.pool})]
+
     def nics(self) -> list[tuple[str, Device]]:
         """NIC devices sorted by name: the order of the guest's interfaces."""
         return [(name, device) for name, device in sorted(self.expanded_devices.items()) if device.type == "nic"]
@@ -165,6 +170,11 @@ class DiskDefinition:
     path: str
     is_readonly: bool = False
     is_shifted: bool = False
+
+
+def fstab_field(text: str) -> str:
+    """text as fstab(5) writes it, blanks and backslashes in octal; it has no control characters."""
+    return text.replace("\\", "\\134").replace(" ", "\\040").replace("#", "\\043")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -248,13 +258,15 @@ class Surroundings:
     """The rest of the host as far as a plan needs it.
 
     fingerprint is that of the wanted image, image_types what it can be used for; is_image_ready says that
-    nothing needs to be unpacked or made from it first.
+    nothing needs to be unpacked or made from it first. mounts_disks: a virtual machine of that image mounts its
+    disks by itself.
     """
 
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     fingerprint: str | None = None
     is_image_ready: bool = False
     image_types: frozenset[InstanceType] = frozenset(InstanceType)
+    mounts_disks: bool = True
     pools: frozenset[str] = frozenset()
     bridges: frozenset[str] = frozenset()
 
@@ -336,6 +348,8 @@ def _check_disk(name: str, options: Config, where: str) -> None:
         raise InvalidRequest(
             f"{where}: device {name}: source {source!r} must be an absolute path, or with pool the name of a volume"
         )
+    if "pool" in options:
+        require_name(f"{where}: device {name}: storage volume", source)
     if "size" in options:
         raise InvalidRequest(f"{where}: device {name}: size is for the root disk; other disks have their own size")
 

@@ -137,7 +137,7 @@ def _plan_creation(
         Change("image", None, record.image_name),
         *_definition_changes(None, record),
     )
-    return Plan(changes, tuple(steps), obstacles=obstacles)
+    return Plan(changes, tuple(steps), warnings=tuple(_mount_warnings(record, around)), obstacles=obstacles)
 
 
 def _blank_record(desired: Desired, around: Surroundings, base: Record | None) -> Record:
@@ -183,6 +183,23 @@ def _missing_parts(record: Record, around: Surroundings) -> Iterator[str]:
             yield f"{where(record.name)}: {what}: create it with tandem.machines.network"
 
 
+def _mount_warnings(record: Record, around: Surroundings) -> Iterator[str]:
+    """How to mount disks in a guest that does not do so by itself; said when they are given, not in each run."""
+    if record.is_container or around.mounts_disks:
+        return
+    from shlex import quote
+
+    from .qemu.spec import share_tag
+
+    for name, device in sorted(record.expanded_devices.items()):
+        if device.type == "disk" and not device.is_root:
+            path = quote(device.options["path"])
+            yield (
+                f"{where(record.name)}: device {name}: image {record.image_name} cannot mount it at boot, as images of "
+                f"source type build do: in the guest, run mkdir -p {path} && mount -t virtiofs {share_tag(name)} {path}"
+            )
+
+
 def _must_recreate(desired: Desired, record: Record, around: Surroundings) -> bool:
     """Whether what is fixed at creation differs and may be made anew; Conflict if it may not."""
     if desired.recreate == "always":
@@ -224,7 +241,7 @@ def _plan_recreation(desired: Desired, current: Current, around: Surroundings) -
     changes = (Change("recreated", False, True), *creation.changes)
     stop = _removal_stops(desired, current, current.record)
     steps = (act.Require(allocation.record), *stop, act.Clear(current.record.name), *creation.steps)
-    return Plan(changes, steps, obstacles=creation.obstacles)
+    return Plan(changes, steps, warnings=creation.warnings, obstacles=creation.obstacles)
 
 
 def _plan_existing(desired: Desired, current: Current, record: Record, around: Surroundings) -> Plan[InstanceHost]:
@@ -249,6 +266,7 @@ def _plan_existing(desired: Desired, current: Current, record: Record, around: S
         return Plan(pending=pending)
     from . import steps as act  # only when there is something to do
 
+    names_other_parts = _names_other_parts(record, wanted)
     return Plan(
         tuple(changes),
         (
@@ -260,7 +278,8 @@ def _plan_existing(desired: Desired, current: Current, record: Record, around: S
             act.Mark(record.name, None),
         ),
         pending=() if restart or _stops(desired, current) else pending,
-        obstacles=tuple(_missing_parts(wanted, around)) if _names_other_parts(record, wanted) else (),
+        warnings=tuple(_mount_warnings(wanted, around)) if names_other_parts else (),
+        obstacles=tuple(_missing_parts(wanted, around)) if names_other_parts else (),
     )
 
 

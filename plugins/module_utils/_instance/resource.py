@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .._core.errors import EngineError, InvalidRequest
+from .._core.errors import EngineError, InvalidRequest, MissingDependency
 from .._core.kinds import InstanceType, Power, State, Work
 from .._core.names import is_fingerprint, require_alias, require_name
 from .._core.options import take_shorthands
@@ -152,7 +152,13 @@ class InstanceResource:
         listed = desired.profiles if desired.profiles is not None else record.profiles if record else (DEFAULT_PROFILE,)
         profiles = read_profiles(self.host.paths, listed)
         if record is not None and record.is_whole and _asks_for_no_other(desired, record):
-            return Surroundings(profiles, record.image, is_image_ready=True, bridges=find_bridges())
+            return Surroundings(
+                profiles,
+                record.image,
+                is_image_ready=True,
+                mounts_disks=record.is_container or _mounts_disks(self.host, record),
+                bridges=find_bridges(),
+            )
         return self.host.observe_surroundings(profiles, desired.image or (record.image_name if record else None))
 
 
@@ -160,6 +166,12 @@ def _asks_for_no_other(desired: Desired, record: Record) -> bool:
     """Whether the task is content with the image and the type that the instance has."""
     is_same = desired.image in (None, record.image_name) and desired.type in (None, record.type)
     return is_same and desired.recreate == "never"
+
+
+def _mounts_disks(host: Host, record: Record) -> bool:
+    from .._image.disk_files import mounts_disks  # a container has no use for it
+
+    return mounts_disks(host.paths, record.image)
 
 
 def observe_instance(host: Host, name: str) -> Current:
@@ -188,7 +200,7 @@ def _is_defined(host: Host, record: Record) -> bool:
     driver, definition = host.driver(record), host.definition(record)
     try:
         return driver.is_defined_current(definition) and host.supervisor.is_installed(driver.unit(definition))
-    except InvalidRequest:
+    except (InvalidRequest, MissingDependency):
         return False
 
 

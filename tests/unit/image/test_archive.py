@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from ansible_collections.tandem.machines.plugins.module_utils._core.errors import InvalidRequest
@@ -17,6 +19,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._image.archive imp
     parse_os_release,
     read_contents,
 )
+from ansible_collections.tandem.machines.plugins.module_utils._image.model import MOUNT_DISKS
 from ansible_collections.tandem.machines.tests.unit.image import archives
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,6 +53,14 @@ def test_a_virtual_machine_exported_by_lxd() -> None:
     assert contents.disk is not None and not contents.has_root
     offset, size = contents.disk
     assert data[offset : offset + size] == b"QFI\xfbdisk"
+
+
+@pytest.mark.parametrize(("name", "expected"), [(MOUNT_DISKS, True), (f"srv/{MOUNT_DISKS}", False)])
+@pytest.mark.parametrize("pack", [archives.root, archives.unified])
+def test_the_program_that_mounts_disks_is_seen(pack: Callable[[], list[Any]], name: str, expected: bool) -> None:
+    prefix = "rootfs/" if pack is archives.unified else ""
+    contents = read(archives.pack([*pack(), archives.file(f"{prefix}{name}", b"#!")]))
+    assert contents.mounts_disks is expected
 
 
 @pytest.mark.parametrize(("name", "expected"), [("boot/vmlinuz-6.1.0", True), ("vmlinuz", False), ("boot/x", False)])

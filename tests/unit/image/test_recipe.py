@@ -199,7 +199,12 @@ def test_files_of_a_guest_are_whole() -> None:
         assert file.target is not None or not file.text or file.text.endswith("\n")
     assert files["etc/machine-id"].text == ""
     assert files["etc/resolv.conf"].target == "../run/systemd/resolve/stub-resolv.conf"
-    script = files["usr/lib/tandem/grow-root"]
-    assert script.mode == 0o755 and script.text.startswith("#!/bin/sh\n")
+    scripts = [file for name, file in files.items() if name.startswith("usr/lib/tandem/")]
+    assert len(scripts) == 2
+    assert all(script.mode == 0o755 and script.text.startswith("#!/bin/sh\n") for script in scripts)
+    for name in ("grow-root", "mount-disks"):
+        unit = files[f"etc/systemd/system/tandem-{name}.service"].text
+        assert f"ExecStart=/usr/lib/tandem/{name}\n" in unit
+        assert f"etc/systemd/system/sysinit.target.wants/tandem-{name}.service" in files
     units = [name for name in files if re.search(r"\.wants/", name)]
     assert all((files[name].target or "").startswith(("/usr/lib/systemd/", "/etc/systemd/")) for name in units)

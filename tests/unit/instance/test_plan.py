@@ -122,6 +122,7 @@ def test_case(path: pathlib.Path) -> None:
         image_types=frozenset(
             InstanceType(word) for word in case.get("image_types", [kind.value for kind in InstanceType])
         ),
+        mounts_disks=case.get("mounts_disks", True),
         pools=frozenset(case.get("pools", ["default"])),
         bridges=frozenset(case.get("bridges", ["tdbr0"])),
     )
@@ -150,3 +151,14 @@ def test_records_survive_json() -> None:
     record = record_of(given, profiles)
     assert record is not None
     assert parse_record(render_record(record)) == record
+
+
+def test_pools_of_all_disks_count() -> None:
+    devices = {
+        "a": {"type": "disk", "pool": "fast", "source": "a", "path": "/a"},
+        "b": {"type": "disk", "pool": "default", "source": "b", "path": "/b"},
+        "c": {"type": "disk", "source": "/srv", "path": "/c"},
+    }
+    record = record_of({"devices": devices}, profiles_of({}))
+    assert record is not None
+    assert record.pools() == ["default", "fast"]

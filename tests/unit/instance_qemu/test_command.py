@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
 from ansible_collections.tandem.machines.plugins.module_utils._core.errors import InvalidRequest
-from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.command import render_command
+from ansible_collections.tandem.machines.plugins.module_utils._core.values import parse_absolute_path
+from ansible_collections.tandem.machines.plugins.module_utils._image.guest import late_files
+from ansible_collections.tandem.machines.plugins.module_utils._image.model import MOUNT_DISKS
+from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.command import (
+    MOUNTS,
+    MOUNTS_WORD,
+    render_command,
+)
 from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.spec import (
     DirectBoot,
     Disk,
@@ -25,7 +35,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._instance.qemu.spe
     disk_port,
     nic_port,
 )
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -42,6 +52,9 @@ ROOT = Disk(
 SEED = Disk("disk-seed", disk_port(1), (Layer("/var/lib/tandem/instances/web1/seed.img", "raw"),), "tandem_seed", True)
 ETH0 = Nic("nic-eth0", nic_port(0), "tv0123456789", "tdbr0", "00:16:3e:00:00:01")
 ETH1 = Nic("nic-eth1", nic_port(1), "tv9876543210", "tdbr1", "00:16:3e:00:00:02", mtu=9000)
+VIRTIOFSD = "/usr/libexec/virtiofsd"
+DATA = Share("share-data", disk_port(1), "tandem-data", "/srv/data", "/data", VIRTIOFSD, True)
+BELOW = Share("share-a", disk_port(2), "tandem-a", "/srv/more", '/data/my "d\\ä,#"', VIRTIOFSD)
 MINIMAL = VmSpec(
     name="web1",
     uuid="0a3b0a5e-1111-4222-8333-444455556666",
@@ -65,10 +78,8 @@ CASES = {
     "two_disks": replace(MINIMAL, devices=(ROOT, SEED)),
     "two_nics": replace(MINIMAL, devices=(ROOT, ETH0, ETH1)),
     "kvm": replace(MINIMAL, accelerator="kvm", devices=(ROOT, replace(ETH0, has_vhost=True))),
-    "share": replace(
-        MINIMAL,
-        devices=(ROOT, Share("share-data", disk_port(1), "tandem-data", "/srv/data", "/usr/libexec/virtiofsd", True)),
-    ),
+    "share": replace(MINIMAL, devices=(ROOT, DATA)),
+    "two_shares": replace(MINIMAL, devices=(ROOT, BELOW, DATA)),
     "room_to_grow": replace(MINIMAL, max_cpus=8, max_memory_bytes=8 * 1024**3),
 }
 
@@ -129,6 +140,41 @@ def test_a_disk_that_is_written_comes_with_both_access_modes_and_its_backing_fil
 def test_a_line_break_does_not_reach_qemu() -> None:
     with pytest.raises(InvalidRequest, match="control character"):
         render_command(replace(MINIMAL, boot=DirectBoot("/k", None, "a\nb")))
+
+
+def test_the_guest_looks_where_qemu_puts_the_list() -> None:
+    files = late_files("debian", "")
+    assert f"/sys/firmware/qemu_fw_cfg/by_name/{MOUNTS}/raw\n" in files[MOUNT_DISKS].text
+    unit = files["etc/systemd/system/tandem-mount-disks.service"].text
+    assert f"ConditionKernelCommandLine=|{MOUNTS_WORD}\n" in unit
+
+
+def test_a_line_break_does_not_reach_the_guests_fstab() -> None:
+    with pytest.raises(InvalidRequest, match="control character"):
+        render_command(replace(MINIMAL, devices=(ROOT, replace(DATA, path="/a\nb"))))
+
+
+@pytest.mark.skipif(shutil.which("findmnt") is None, reason="findmnt is not installed")
+@settings(max_examples=10)
+@example(["data", 'my "d\\ä,#', "a b/c", "'$(touch x)'"])
+@given(
+    st.lists(st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1), min_size=1, max_size=5)
+)
+def test_mount_reads_the_paths_that_were_meant(names: list[str]) -> None:
+    """findmnt reads the file by libmount, as mount(8) does in the guest."""
+    paths = [parse_absolute_path(f"/{index}/{name.replace('..', '')}") for index, name in enumerate(names)]
+    shares = [replace(DATA, id=f"share-{index}", path=path) for index, path in enumerate(paths)]
+    _unused, resources = render_command(replace(MINIMAL, devices=(ROOT, *shares)))
+    (text,) = [resource["text"] for resource in resources if resource["type"] == "text"]
+    with NamedTemporaryFile("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        argv = ["findmnt", "--json", "--list", "--output", "SOURCE,TARGET,FSTYPE,OPTIONS", "--tab-file", file.name]
+        found = json.loads(subprocess.run(argv, capture_output=True, check=True).stdout)["filesystems"]
+    assert {entry["target"] for entry in found} == set(paths)
+    for entry in found:
+        assert (entry["source"], entry["fstype"]) == ("tandem-data", "virtiofs")
+        assert entry["options"] == "ro,X-mount.mkdir"
 
 
 def test_too_many_devices_are_refused() -> None:

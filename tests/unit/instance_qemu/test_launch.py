@@ -48,6 +48,13 @@ def test_a_path_cannot_become_an_option_of_virtiofsd(source: str) -> None:
     assert option[len("source=") :].replace("\\,", ",").replace("\\\\", "\\") == source
 
 
+def test_a_text_is_opened_as_a_file() -> None:
+    descriptor = launch.open_text({"name": "fstab", "text": "tandem-a /ä virtiofs rw 0 0\n"}, {}, [])
+    # As QEMU does, by a name that opens it anew.
+    assert Path(f"/dev/fd/{descriptor}").read_text(encoding="utf-8") == "tandem-a /ä virtiofs rw 0 0\n"
+    os.close(descriptor)
+
+
 def test_version_1_has_a_group_in_each_hierarchy_and_a_missing_one_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.tandem.machines.plugins.module_utils._core.errors import MissingDependency
 from ansible_collections.tandem.machines.plugins.module_utils._core.kinds import InstanceType
 from ansible_collections.tandem.machines.plugins.module_utils._core.values import Cpus
+from ansible_collections.tandem.machines.plugins.module_utils._instance import resource
 from ansible_collections.tandem.machines.plugins.module_utils._instance.model import (
     DiskDefinition,
     InstanceDefinition,
@@ -138,8 +140,18 @@ def test_memory_is_rounded_up_to_whole_mebibytes(size_bytes: int) -> None:
 
 
 def test_a_share_needs_its_server() -> None:
-    with pytest.raises(MissingDependency, match="data: virtiofsd is not installed"):
+    with pytest.raises(MissingDependency, match="instance web1: device data: virtiofsd is not installed"):
         render_spec(replace(DEFINITION, disks=(share("data"),)), replace(HOST, virtiofsd=None), BOOT, "")
+
+
+def test_a_machine_whose_host_lost_what_it_needs_is_not_defined_but_can_be_looked_at() -> None:
+    def miss(definition: InstanceDefinition) -> bool:
+        raise MissingDependency("virtiofsd is not installed")
+
+    host = SimpleNamespace(
+        driver=lambda record: SimpleNamespace(is_defined_current=miss), definition=lambda record: DEFINITION
+    )
+    assert not resource._is_defined(host, DEFINITION.record)  # type: ignore[arg-type]
 
 
 def test_control_group_limits_leave_room_for_qemu_itself() -> None:

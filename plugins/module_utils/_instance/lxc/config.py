@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ..._core.errors import InvalidRequest
 from ..._core.values import Cpus
 from ..._host.private_mounts import PrivateMounts
-from ..model import DiskDefinition, InstanceDefinition, NicDefinition
+from ..model import DiskDefinition, InstanceDefinition, NicDefinition, fstab_field
 
 ID_RANGE = 65536
 INNER_GROUP = "ns"
@@ -210,12 +210,7 @@ def _mount_entry(disk: DiskDefinition, source: str) -> str:
     options = ["bind", "create=dir"]
     if disk.is_readonly:
         options.append("ro")
-    return f"{_escape(source)} {_escape(disk.path.lstrip('/'))} none {','.join(options)} 0 0"
-
-
-def _escape(path: str) -> str:
-    """fstab(5) escapes: blanks and backslashes as octal."""
-    return path.replace("\\", "\\134").replace(" ", "\\040").replace("#", "\\043")
+    return f"{fstab_field(source)} {fstab_field(disk.path.lstrip('/'))} none {','.join(options)} 0 0"
 
 
 def _environment(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:

@@ -95,7 +95,10 @@ class LxcDriver:
             pid_file=f"{definition.run_directory}/{_PID_FILE}",
             launcher=MountLauncher(mounts, _launch_command(definition)) if mounts is not None else None,
             setup=(("/bin/mkdir", "-p", mounts_directory(definition)),),
-            after=(f"tandem-pool@{record.pool}", *(f"tandem-network@{name}" for name in networks)),
+            after=(
+                *(f"tandem-pool@{name}" for name in record.pools()),
+                *(f"tandem-network@{name}" for name in networks),
+            ),
             autostart=record.starts_at_boot,
             stop_timeout_seconds=record.get("boot.host_shutdown_timeout") + _GRACE_SECONDS,
             stop_command=("/usr/bin/lxc-stop", *location, "-t", str(record.get("boot.host_shutdown_timeout"))),

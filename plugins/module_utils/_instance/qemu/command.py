@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..._core.errors import InvalidRequest
+from ..model import fstab_field
 from .spec import PORTS_PER_SLOT, Device, DirectBoot, Disk, Nic, Share, VmSpec
 
 Resource = Mapping[str, Any]
@@ -24,6 +25,10 @@ FIRST_DESCRIPTOR = 10
 CONSOLE_LOG_BYTES = 1024**2
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 STREAM_CHANNEL = "tandem.stream"
+# Read by mount-disks in the guest, which runs if the word is there (_image/guest.py). QEMU leaves names below opt/ to
+# its users.
+MOUNTS = "opt/tandem.machines/fstab"
+MOUNTS_WORD = "tandem.disks"
 # The guest's translated code: QEMU's default of 1 GiB per machine is too much for a host with many.
 TCG_CACHE_BYTES = 256 * 1024**2
 _MIB = 1024**2
@@ -78,6 +83,7 @@ def _arguments(vm: VmSpec, descriptors: Descriptors) -> Iterator[str]:
     yield from _boot_args(vm, descriptors)
     for device in vm.devices:
         yield from DEVICE_ARGS[type(device)](device, descriptors)
+    yield from _mount_args(vm, descriptors)
 
 
 def _machine_args(vm: VmSpec) -> Iterator[str]:
@@ -156,7 +162,7 @@ def _boot_args(vm: VmSpec, descriptors: Descriptors) -> Iterator[str]:
         yield from ("-kernel", f"/dev/fd/{descriptors.add('kernel', path=vm.boot.kernel)}")
         if vm.boot.initrd is not None:
             yield from ("-initrd", f"/dev/fd/{descriptors.add('kernel', path=vm.boot.initrd)}")
-        yield from ("-append", vm.boot.command_line)
+        yield from ("-append", f"{vm.boot.command_line} {MOUNTS_WORD}" if _shares(vm) else vm.boot.command_line)
         return
     yield from _flash("firmware", vm.boot.code, True, descriptors)
     yield from _flash("variables", vm.boot.variables, False, descriptors)
@@ -199,6 +205,27 @@ def _share_args(share: Share, descriptors: Descriptors) -> Iterator[str]:
     )
     yield from ("-chardev", f"socket,id={share.id},fd={client}")
     yield from _device("vhost-user-fs-pci", share.id, bus=_bus(share.port), chardev=share.id, tag=share.tag)
+
+
+def _mount_args(vm: VmSpec, descriptors: Descriptors) -> Iterator[str]:
+    """Where the guest mounts its shares, as a file of the firmware configuration that looks like fstab(5)."""
+    text = "".join(_mount_line(vm, share) for share in _shares(vm))
+    if text:
+        number = descriptors.add("text", name="fstab", text=text)
+        yield from ("-fw_cfg", f"name={MOUNTS},file=/dev/fd/{number}")
+
+
+def _shares(vm: VmSpec) -> list[Share]:
+    """In the order they are mounted: a directory comes before those below it."""
+    shares = [device for device in vm.devices if isinstance(device, Share)]
+    return sorted(shares, key=lambda share: share.path.split("/"))
+
+
+def _mount_line(vm: VmSpec, share: Share) -> str:
+    if any(ord(character) < 32 for character in share.path):
+        raise InvalidRequest(f"instance {vm.name}: path {share.path!r} has a control character: no guest can mount it")
+    access = "ro" if share.is_readonly else "rw"
+    return f"{share.tag} {fstab_field(share.path)} virtiofs {access},X-mount.mkdir 0 0\n"
 
 
 DEVICE_ARGS: Mapping[type[Device], Callable[[Any, Descriptors], Iterator[str]]] = {

@@ -31,7 +31,7 @@ from ..model import Address, InstanceDefinition, Usage
 from .native import LAUNCH, is_current, write_files
 from .program import require_host
 from .qmp import Qmp, await_greeting, query_status
-from .spec import ROOT_DISK, round_memory
+from .spec import ROOT_DISK, require_virtiofsd, round_memory
 
 # Must equal STARTED in launch.py.
 STARTED = "started.json"
@@ -61,6 +61,10 @@ class QemuDriver:
     def is_defined_current(self, definition: InstanceDefinition) -> bool:
         return is_current(definition, require_host())
 
+    def require_disks(self, definition: InstanceDefinition) -> None:
+        """MissingDependency if this host cannot serve directories to a virtual machine."""
+        require_virtiofsd(definition, require_host())
+
     def unit(self, definition: InstanceDefinition) -> Unit:
         record = definition.record
         networks = sorted({device.options["network"] for _name, device in record.nics() if "network" in device.options})
@@ -71,7 +75,10 @@ class QemuDriver:
             name=definition.name,
             description=f"virtual machine {definition.name}",
             command=program,
-            after=(f"tandem-pool@{record.pool}", *(f"tandem-network@{name}" for name in networks)),
+            after=(
+                *(f"tandem-pool@{name}" for name in record.pools()),
+                *(f"tandem-network@{name}" for name in networks),
+            ),
             autostart=record.starts_at_boot,
             stop_timeout_seconds=grace_seconds,
             stop_command=(*program, "stop", str(grace_seconds)),

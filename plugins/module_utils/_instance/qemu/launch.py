@@ -227,6 +227,13 @@ def open_kernel(item: Mapping[str, Any], machine: Mapping[str, Any], missing: li
     return copy
 
 
+def open_text(item: Mapping[str, Any], machine: Mapping[str, Any], missing: list[str]) -> int:
+    """A file in memory that holds the given text."""
+    descriptor = os.memfd_create(item["name"], os.MFD_CLOEXEC)
+    os.write(descriptor, item["text"].encode())
+    return descriptor
+
+
 def open_listener(item: Mapping[str, Any], machine: Mapping[str, Any], missing: list[str]) -> int:
     return listen_in(machine["run_directory"], item["name"]).detach()
 
@@ -374,6 +381,7 @@ _OPENERS = {
     "console-log": open_console_log,
     "tap": open_tap,
     "share": open_share,
+    "text": open_text,
 }
 
 

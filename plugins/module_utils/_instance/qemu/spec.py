@@ -95,12 +95,13 @@ class Nic:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Share:
-    """A host directory offered through virtiofsd; the guest mounts it by its tag."""
+    """A host directory offered through virtiofsd; the guest mounts it by its tag at path."""
 
     id: str
     port: int
     tag: str
     source: str
+    path: str
     virtiofsd: str
     is_readonly: bool = False
 
@@ -201,19 +202,25 @@ def _devices(definition: InstanceDefinition, host: VmHost, seed: str) -> tuple[D
     disks = [Disk(ROOT_DISK, disk_port(0), layers, "tandem_root", boot_index=1)]
     if seed:
         disks.append(Disk(SEED_DISK, disk_port(1), (Layer(seed, "raw"),), "tandem_seed", is_readonly=True))
-    shares = [_share(disk, disk_port(len(disks) + index), host) for index, disk in enumerate(definition.disks)]
+    virtiofsd = require_virtiofsd(definition, host) if definition.disks else ""
+    shares = [_share(disk, disk_port(len(disks) + index), virtiofsd) for index, disk in enumerate(definition.disks)]
     nics = [_nic(nic, nic_port(index), host) for index, nic in enumerate(definition.nics)]
     return (*disks, *shares, *nics)
 
 
-def _share(disk: DiskDefinition, port: int, host: VmHost) -> Share:
+def require_virtiofsd(definition: InstanceDefinition, host: VmHost) -> str:
+    """The server of host directories; MissingDependency without it."""
     if host.virtiofsd is None:
         raise MissingDependency(
-            f"disk {disk.device}: virtiofsd is not installed on this host: "
-            "install package virtiofsd (Debian 12: qemu-system-common; role tandem.machines.host does)"
+            f"instance {definition.name}: device {definition.disks[0].device}: virtiofsd is not installed on this host:"
+            " install package virtiofsd (Debian 12: qemu-system-common; role tandem.machines.host does)"
         )
+    return host.virtiofsd
+
+
+def _share(disk: DiskDefinition, port: int, virtiofsd: str) -> Share:
     identifier = device_id("share", disk.device)
-    return Share(identifier, port, share_tag(disk.device), disk.source, host.virtiofsd, disk.is_readonly)
+    return Share(identifier, port, share_tag(disk.device), disk.source, disk.path, virtiofsd, disk.is_readonly)
 
 
 def _nic(nic: NicDefinition, port: int, host: VmHost) -> Nic:
