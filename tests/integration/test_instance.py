@@ -429,7 +429,11 @@ def test_check_mode_of_a_whole_play_on_an_empty_host_only_warns(ansible: Ansible
                         "tandem.machines.instance": {
                             "name": "test-later",
                             "image": "debian/later",
-                            "devices": {"root": {"pool": "later"}, "eth0": {"network": "later0"}},
+                            "devices": {
+                                "root": {"pool": "later"},
+                                "eth0": {"network": "later0"},
+                                "data": {"type": "disk", "source": "/later", "path": "/data"},
+                            },
                         }
                     }
                 ],
@@ -441,3 +445,4 @@ def test_check_mode_of_a_whole_play_on_an_empty_host_only_warns(ansible: Ansible
     warnings = " ".join(run.results[0].result["warnings"])
     for missing in ("image debian/later", "storage pool later", "network later0"):
         assert f"{missing} does not exist" in warnings
+    assert "device data: /later is not a directory of this host" in warnings

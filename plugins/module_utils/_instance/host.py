@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -394,10 +394,27 @@ class Host:
             self.pool(pool)
         if definition.disks and not definition.record.is_container:
             self._machines.require_disks(definition)
-        for disk in definition.disks:
-            where = f"instance {definition.name}: device {disk.device}: {disk.source}"
-            if not os.path.isdir(disk.source):
-                raise Conflict(f"{where} is not a directory of this host")
+        missing = missing_directories(definition.name, definition.disks)
+        if missing:
+            raise Conflict(missing[0])
+
+    def missing_sources(self, record: Record) -> tuple[str, ...]:
+        """Directories of the host that disks name and that are not there, in words. Volumes are left out: their pool
+        may not be mounted yet."""
+        disks = [
+            self._disk(record, name, device)
+            for name, device in sorted(record.expanded_devices.items())
+            if device.type == "disk" and not device.is_root and "pool" not in device.options
+        ]
+        return missing_directories(record.name, disks)
+
+
+def missing_directories(name: str, disks: Iterable[DiskDefinition]) -> tuple[str, ...]:
+    return tuple(
+        f"instance {name}: device {disk.device}: {disk.source} is not a directory of this host"
+        for disk in disks
+        if not os.path.isdir(disk.source)
+    )
 
 
 def find_bridges() -> frozenset[str]:

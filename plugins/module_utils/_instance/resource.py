@@ -97,7 +97,16 @@ class InstanceResource:
         return current.record is not None and current.record.work is not None
 
     def plan(self, current: Current) -> Plan[InstanceHost]:
-        return plan_instance(self.desired, current, self._around)
+        plan = plan_instance(self.desired, current, self._around)
+        if not plan.steps:
+            return plan
+        from .steps import Allocate, WriteRecord
+
+        written = [step.record for step in plan.steps if isinstance(step, (Allocate, WriteRecord))]
+        known = current.record.expanded_devices if current.record is not None else {}
+        changed = [record for record in written if record.expanded_devices != known]
+        missing = [text for record in changed for text in self.host.missing_sources(record)]
+        return replace(plan, obstacles=(*plan.obstacles, *missing))
 
     def plan_again(self, current: Current) -> Plan[InstanceHost]:
         settled = State.STARTED if self.desired.state is State.RESTARTED else self.desired.state
