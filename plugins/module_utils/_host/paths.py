@@ -18,16 +18,19 @@ class Paths:
     """Paths below one state root (absolute) and its runtime twin.
 
     A root other than the default gets a runtime directory of its own inside /run/tandem,
-    so that two roots on one host never share a lock or a socket.
+    and units of names of their own, so that two roots on one host never share a lock or a service.
     """
 
     root: Path = Path(DEFAULT_ROOT)
 
     @property
+    def scope(self) -> str:
+        """What tells names of this root from those of other roots where all share one place; empty for the default."""
+        return "" if str(self.root) == DEFAULT_ROOT else "root" + str(self.root).replace("/", "-")
+
+    @property
     def run(self) -> Path:
-        if str(self.root) == DEFAULT_ROOT:
-            return Path(RUN_ROOT)
-        return Path(RUN_ROOT) / ("root" + str(self.root).replace("/", "-"))
+        return Path(RUN_ROOT) / self.scope
 
     @property
     def locks(self) -> Path:

@@ -15,6 +15,10 @@ from .._core.errors import InvalidRequest
 
 Argv = tuple[str, ...]
 
+# Of what a process has printed: enough to tell why it ended.
+LOG_TAIL_CHARACTERS = 400
+_UNIT_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.")
+
 
 class Launcher(Protocol):
     """Gives a main process what it cannot give itself, such as mounts of its own."""
@@ -33,8 +37,8 @@ class Unit:
     command is the main process (empty: the unit is only its setup and teardown). With forks it
     daemonizes itself and is ready when the started process exits. setup runs before and teardown
     after it at boot and shutdown, failures ignored: each must be harmless when already done.
-    after names other units of ours that are needed, such as tandem-network@tdbr0; order_after names
-    services of the host, with suffix, that go first where they run at all. log is a file for stdout
+    after names other units of ours that are needed by kind and name, such as network and tdbr0;
+    order_after names services of the host, with suffix, that go first where they run at all. log is a file for stdout
     and stderr where no journal is. With restarts, systemd starts the main process again when it fails.
     launcher prepares what the main process alone sees.
     """
@@ -46,7 +50,7 @@ class Unit:
     forks: bool = False
     setup: tuple[Argv, ...] = ()
     teardown: tuple[Argv, ...] = ()
-    after: tuple[str, ...] = ()
+    after: tuple[tuple[str, str], ...] = ()
     autostart: bool = True
     stop_timeout_seconds: int = 30
     stop_command: Argv = ()
@@ -56,28 +60,35 @@ class Unit:
     restarts: bool = False
     launcher: Launcher | None = None
 
-    @property
-    def unit_name(self) -> str:
-        return f"tandem-{self.kind}@{self.name}"
+
+def service_name(kind: str, name: str, scope: str = "") -> str:
+    """The unit of systemd for an object. scope, if not empty, tells the objects of one root from those of others."""
+    instance = f"{scope}:{name}" if scope else name
+    return f"tandem-{kind}@{_escape(instance)}.service"
 
 
-def render_unit(unit: Unit) -> str:
-    """The unit as a systemd service file."""
-    return "\n".join(_lines(unit)) + "\n"
+def _escape(text: str) -> str:
+    """As systemd.unit(5) does it, but for the characters that unit names may hold anyway."""
+    return "".join(chr(byte) if chr(byte) in _UNIT_CHARACTERS else f"\\x{byte:02x}" for byte in text.encode())
 
 
-def _lines(unit: Unit) -> Iterator[str]:
+def render_unit(unit: Unit, scope: str = "") -> str:
+    """The unit as a systemd service file of a root's scope."""
+    return "\n".join(_lines(unit, scope)) + "\n"
+
+
+def _lines(unit: Unit, scope: str) -> Iterator[str]:
     yield "# Written by the Ansible collection tandem.machines; the next task overwrites it."
     yield "[Unit]"
     yield f"Description={_text(unit.description)}"
-    for name in unit.after:
-        yield f"Wants={name}.service"
-        yield f"After={name}.service"
+    for kind, name in unit.after:
+        service = service_name(kind, name, scope)
+        yield f"Wants={service}"
+        yield f"After={service}"
     for service in unit.order_after:
         yield f"After={service}"
-    if unit.restarts:
-        # A few changes in a row are no crash loop; RestartSec keeps a real one slow.
-        yield "StartLimitIntervalSec=0"
+    # A few changes in a row are no crash loop; RestartSec keeps a real one slow.
+    yield "StartLimitIntervalSec=0"
     yield ""
     yield "[Service]"
     yield f"Type={_service_type(unit)}"

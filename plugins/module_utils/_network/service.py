@@ -13,7 +13,6 @@ from pathlib import Path
 
 from .._core.errors import Conflict, TimedOut
 from .._host.files import ensure_directory, read_capped, write_atomic, write_if_changed
-from .._host.process import Process
 from .._host.supervisor import Supervisor
 from .._host.unit import Unit
 from .dnsmasq import CONFIGURATION, render_configuration
@@ -91,7 +90,7 @@ def start(network: Network, supervisor: Supervisor) -> None:
     _write_files(network)
     require_port_free(network.name, str(network.interface.ip))
     supervisor.start(unit)
-    _wait_until_ready(network, supervisor.find(unit))
+    _wait_until_ready(network, supervisor, unit)
 
 
 def stop(network: Network, supervisor: Supervisor) -> None:
@@ -135,27 +134,22 @@ def _rewrite_host(network: Network, path: Path) -> None:
     write_if_changed(path, render_host(network.get("dns.mode"), instance, *entry).encode(), 0o644)
 
 
-def _wait_until_ready(network: Network, process: Process | None) -> None:
+def _wait_until_ready(network: Network, supervisor: Supervisor, unit: Unit) -> None:
     """Return when the DNS port is bound, which comes last of all that can fail; Conflict if it ends before.
 
     No event tells that another process has bound a port, so it is looked up in growing intervals, while the
     end of the process is awaited.
     """
+    process = supervisor.find(unit)
     deadline = time.monotonic() + _START_SECONDS
     pause = 0.004
     while process is not None and process.is_alive():
         if is_bound(str(network.interface.ip)):
             return
         if time.monotonic() > deadline:
-            raise TimedOut(f"dnsmasq of network {network.name} to answer", _START_SECONDS, _log_tail(network))
+            raise TimedOut(f"dnsmasq of network {network.name} to answer", _START_SECONDS, supervisor.log_tail(unit))
         try:
             process.wait(pause)
         except TimedOut:
             pause = min(pause * 2, 0.2)
-    raise Conflict(f"network {network.name}: dnsmasq ended at once: {' '.join(_log_tail(network).split())}")
-
-
-def _log_tail(network: Network) -> str:
-    log = Path(network.directory) / LOG
-    text = (read_capped(log, 1024 * 1024) or b"").decode("utf-8", "replace") if log.exists() else ""
-    return text[-400:] or f"see journalctl --unit tandem-network@{network.name}"
+    raise Conflict(f"network {network.name}: dnsmasq ended at once: {' '.join(supervisor.log_tail(unit).split())}")

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import time
@@ -20,7 +21,7 @@ from ..._core.options import Config
 from ..._core.values import Cpus
 from ..._host import cgroups
 from ..._host.beneath import write_beneath
-from ..._host.files import ensure_directory, read_capped, read_json, write_if_changed, write_json
+from ..._host.files import ensure_directory, read_capped, read_json, write_atomic, write_if_changed
 from ..._host.mount_namespace import MountLauncher
 from ..._host.paths import Paths
 from ..._host.probe import has_apparmor
@@ -52,6 +53,7 @@ _SETTLE_SECONDS = 30
 _GRACE_SECONDS = 15
 _LAUNCH = "launch"
 _PID_FILE = "monitor.pid"
+_STARTED = "started.json"
 _PASSED_DEVICES = ("/dev/fuse", "/dev/net/tun")
 # v1 reports "no limit" as the largest multiple of the page size.
 _UNLIMITED = 1 << 60
@@ -97,8 +99,11 @@ class LxcDriver:
             # The monitor lies in a group of its own, where systemd would not look for it.
             pid_file=f"{definition.run_directory}/{_PID_FILE}",
             launcher=MountLauncher(mounts, _launch_command(definition)) if mounts is not None else None,
-            setup=(("/bin/mkdir", "-p", mounts_directory(definition)),),
-            after=(f"tandem-pool@{record.pool}", *(f"tandem-network@{name}" for name in networks)),
+            setup=(
+                ("/usr/bin/install", "-d", "-m", "0711", *_directories(definition)),
+                ("/usr/bin/install", "-m", "0600", f"{definition.directory}/{_STARTED}", definition.run_directory),
+            ),
+            after=(("pool", record.pool), *(("network", name) for name in networks)),
             autostart=record.starts_at_boot,
             stop_timeout_seconds=record.get("boot.host_shutdown_timeout") + _GRACE_SECONDS,
             stop_command=("/usr/bin/lxc-stop", *location, "-t", str(record.get("boot.host_shutdown_timeout"))),
@@ -106,15 +111,9 @@ class LxcDriver:
 
     def start(self, definition: InstanceDefinition) -> None:
         self.clean(definition)
-        run_directory = Path(definition.run_directory)
-        # The guest's root, who is nobody special on the host, must reach the mounts below it.
-        ensure_directory(run_directory, 0o711)
-        ensure_directory(Path(mounts_directory(definition)), 0o711)
-        started = render_record(definition.record)
-        write_json(
-            run_directory / "started.json",
-            {"config": started["expanded_config"], "devices": started["expanded_devices"]},
-        )
+        for directory in _directories(definition):
+            ensure_directory(Path(directory), 0o711)
+        write_atomic(Path(definition.run_directory) / _STARTED, _started_with(definition))
         log = Path(definition.directory) / "lxc.log"
         log.unlink(missing_ok=True)
         try:
@@ -166,7 +165,7 @@ class LxcDriver:
         return self._container(definition).init_pid
 
     def started_with(self, definition: InstanceDefinition) -> Mapping[str, Any] | None:
-        return read_json(Path(definition.run_directory) / "started.json")
+        return read_json(Path(definition.run_directory) / _STARTED)
 
     def in_force(self, definition: InstanceDefinition) -> Config:
         memory = _number(self._limit(definition, "memory"))
@@ -250,11 +249,27 @@ class LxcDriver:
         }
         if self._supervisor.name == "systemd":
             files[directory / _LAUNCH] = _launch_program()
+            # systemd also starts it without us: at boot, or by hand.
+            files[directory / _STARTED] = _started_with(definition)
         return files
 
     def _after_stop(self, definition: InstanceDefinition) -> None:
         self._supervisor.stop(self.unit(definition), _SETTLE_SECONDS)
         self.clean(definition)
+
+
+def _directories(definition: InstanceDefinition) -> tuple[str, ...]:
+    """Those of a running container, each in the one before; the guest's root, who is nobody special on the host,
+    must reach the mounts in the last."""
+    own = Path(definition.run_directory)
+    return str(own.parent), str(own), mounts_directory(definition)
+
+
+def _started_with(definition: InstanceDefinition) -> bytes:
+    """What pending changes of the running container are found by."""
+    record = render_record(definition.record)
+    started = {"config": record["expanded_config"], "devices": record["expanded_devices"]}
+    return (json.dumps(started, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _launch_command(definition: InstanceDefinition) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ class QemuDriver:
             name=definition.name,
             description=f"virtual machine {definition.name}",
             command=program,
-            after=(f"tandem-pool@{record.pool}", *(f"tandem-network@{name}" for name in networks)),
+            after=(("pool", record.pool), *(("network", name) for name in networks)),
             autostart=record.starts_at_boot,
             stop_timeout_seconds=grace_seconds,
             stop_command=(*program, "stop", str(grace_seconds)),
