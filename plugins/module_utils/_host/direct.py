@@ -11,13 +11,11 @@ import os
 from pathlib import Path
 
 from .._core.errors import CommandFailed
-from .files import ensure_directory, read_capped, read_json, write_json
+from .files import ensure_directory, read_json, write_json
 from .paths import Paths
 from .process import Process
 from .run import ENVIRONMENT, require_tool, run
-from .unit import LOG_TAIL_CHARACTERS, Unit
-
-_LOG_LIMIT_BYTES = 16 * 1024 * 1024
+from .unit import Unit
 
 
 class DirectSupervisor:
@@ -57,10 +55,6 @@ class DirectSupervisor:
     def find(self, unit: Unit) -> Process | None:
         process = Process.parse(read_json(self._record(unit)))
         return process if process is not None and process.is_alive() else None
-
-    def log_tail(self, unit: Unit) -> str:
-        data = read_capped(Path(unit.log), _LOG_LIMIT_BYTES) if unit.log is not None else None
-        return (data or b"").decode("utf-8", "replace").strip()[-LOG_TAIL_CHARACTERS:]
 
     def _record(self, unit: Unit) -> Path:
         return self._directory / f"tandem-{unit.kind}@{unit.name}.json"

@@ -17,15 +17,15 @@ RUN_ROOT = "/run/tandem"
 class Paths:
     """Paths below one state root (absolute) and its runtime twin.
 
-    A root other than the default gets a runtime directory of its own inside /run/tandem,
-    and units of names of their own, so that two roots on one host never share a lock or a service.
+    A root other than the default has a runtime directory of its own inside /run/tandem,
+    and its name in those of its units: two roots on one host share no lock and no service.
     """
 
     root: Path = Path(DEFAULT_ROOT)
 
     @property
     def scope(self) -> str:
-        """What tells names of this root from those of other roots where all share one place; empty for the default."""
+        """This root in names that all roots have in one place; empty for the default one."""
         return "" if str(self.root) == DEFAULT_ROOT else "root" + str(self.root).replace("/", "-")
 
     @property

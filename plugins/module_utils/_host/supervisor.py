@@ -41,9 +41,6 @@ class Supervisor(Protocol):
     def find(self, unit: Unit) -> Process | None:
         """The living main process, or None."""
 
-    def log_tail(self, unit: Unit) -> str:
-        """The end of what the main process has printed, or where to read it."""
-
 
 def is_systemd_host() -> bool:
     """Whether systemd is PID 1 (the test of sd_booted(3))."""

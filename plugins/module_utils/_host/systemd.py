@@ -12,14 +12,14 @@ from .files import read_capped, write_if_changed
 from .paths import Paths
 from .process import Process
 from .run import run
-from .unit import LOG_TAIL_CHARACTERS, Unit, render_unit, service_name
+from .unit import Unit, render_unit, service_name
 
 _DIRECTORY = Path("/etc/systemd/system")
 _UNIT_LIMIT_BYTES = 256 * 1024
 
 
 class SystemdSupervisor:
-    """Units are files named tandem-KIND@NAME.service, with the root before the name unless it is the default one."""
+    """Units are files named tandem-KIND@[ROOT:]NAME.service."""
 
     name = "systemd"
 
@@ -34,7 +34,7 @@ class SystemdSupervisor:
         )
 
     def install(self, unit: Unit) -> None:
-        # A run that was killed may have left a file that systemd has not read.
+        # One that was killed may have left a file unread.
         if write_if_changed(self._file(unit), self._render(unit), 0o644) or self._is_outdated(unit):
             run(["systemctl", "daemon-reload"])
         if self._wanted_link(unit).is_symlink() != unit.autostart:
@@ -43,7 +43,7 @@ class SystemdSupervisor:
     def remove(self, unit: Unit) -> None:
         if not self._file(unit).exists():
             return
-        # While the file is there: without it nothing would come back here to forget the failure.
+        # While there is a file that brings a later run back here.
         run(["systemctl", "reset-failed", self._service(unit)], check=False)
         run(["systemctl", "disable", self._service(unit)], check=False)
         self._file(unit).unlink(missing_ok=True)
@@ -65,13 +65,8 @@ class SystemdSupervisor:
         answer = self._property(unit, "MainPID")
         return Process.of(int(answer)) if answer.isdigit() and answer != "0" else None
 
-    def log_tail(self, unit: Unit) -> str:
-        command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=10", f"--unit={self._service(unit)}"]
-        text = run(command, check=False).text.strip()
-        return text[-LOG_TAIL_CHARACTERS:] or f"see journalctl --unit '{self._service(unit)}'"
-
     def _is_outdated(self, unit: Unit) -> bool:
-        """Whether systemd still has an older file of this name in mind."""
+        """Whether systemd has not read the file as it is now."""
         return self._property(unit, "NeedDaemonReload") == "yes"
 
     def _property(self, unit: Unit, name: str) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,9 +16,7 @@ from .._core.errors import InvalidRequest
 
 Argv = tuple[str, ...]
 
-# Of what a process has printed: enough to tell why it ended.
-LOG_TAIL_CHARACTERS = 400
-_UNIT_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.")
+_NOT_IN_UNIT_NAMES = re.compile(r"[^a-zA-Z0-9:_.-]")
 
 
 class Launcher(Protocol):
@@ -37,10 +36,10 @@ class Unit:
     command is the main process (empty: the unit is only its setup and teardown). With forks it
     daemonizes itself and is ready when the started process exits. setup runs before and teardown
     after it at boot and shutdown, failures ignored: each must be harmless when already done.
-    after names other units of ours that are needed by kind and name, such as network and tdbr0;
-    order_after names services of the host, with suffix, that go first where they run at all. log is a file for stdout
-    and stderr where no journal is. With restarts, systemd starts the main process again when it fails.
-    launcher prepares what the main process alone sees.
+    stop_commands ask the main process to end, before systemd sends SIGTERM. after has kind and name of
+    other units of ours that are needed; order_after names services of the host, with suffix, that go first
+    where they run at all. log is a file for stdout and stderr where no journal is. With restarts, systemd
+    starts the main process again when it fails. launcher prepares what the main process alone sees.
     """
 
     kind: str
@@ -53,7 +52,7 @@ class Unit:
     after: tuple[tuple[str, str], ...] = ()
     autostart: bool = True
     stop_timeout_seconds: int = 30
-    stop_command: Argv = ()
+    stop_commands: tuple[Argv, ...] = ()
     pid_file: str | None = None
     log: str | None = None
     order_after: tuple[str, ...] = ()
@@ -62,14 +61,13 @@ class Unit:
 
 
 def service_name(kind: str, name: str, scope: str = "") -> str:
-    """The unit of systemd for an object. scope, if not empty, tells the objects of one root from those of others."""
+    """The name of an object's unit. scope, if not empty, tells one root's objects from those of others."""
     instance = f"{scope}:{name}" if scope else name
-    return f"tandem-{kind}@{_escape(instance)}.service"
+    return f"tandem-{kind}@{_NOT_IN_UNIT_NAMES.sub(_escape, instance)}.service"
 
 
-def _escape(text: str) -> str:
-    """As systemd.unit(5) does it, but for the characters that unit names may hold anyway."""
-    return "".join(chr(byte) if chr(byte) in _UNIT_CHARACTERS else f"\\x{byte:02x}" for byte in text.encode())
+def _escape(found: re.Match[str]) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in found[0].encode())
 
 
 def render_unit(unit: Unit, scope: str = "") -> str:
@@ -105,8 +103,8 @@ def _lines(unit: Unit, scope: str) -> Iterator[str]:
     for argv in unit.setup:
         yield f"ExecStartPre=-{_command(argv)}"
     yield f"ExecStart={_command(_start_command(unit))}"
-    if unit.stop_command:
-        yield f"ExecStop=-{_command(unit.stop_command)}"
+    for argv in unit.stop_commands:
+        yield f"ExecStop=-{_command(argv)}"
     for argv in unit.teardown:
         yield f"ExecStopPost=-{_command(argv)}"
     yield ""

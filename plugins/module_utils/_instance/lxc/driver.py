@@ -106,7 +106,11 @@ class LxcDriver:
             after=(("pool", record.pool), *(("network", name) for name in networks)),
             autostart=record.starts_at_boot,
             stop_timeout_seconds=record.get("boot.host_shutdown_timeout") + _GRACE_SECONDS,
-            stop_command=("/usr/bin/lxc-stop", *location, "-t", str(record.get("boot.host_shutdown_timeout"))),
+            stop_commands=(
+                # A frozen guest does not hear the request.
+                ("/usr/bin/lxc-unfreeze", *location),
+                ("/usr/bin/lxc-stop", *location, "-t", str(record.get("boot.host_shutdown_timeout"))),
+            ),
         )
 
     def start(self, definition: InstanceDefinition) -> None:
@@ -189,6 +193,7 @@ class LxcDriver:
                 _write_limit(_limited_group(definition), item, wanted.get(item) or unlimited[item])
 
     def clean(self, definition: InstanceDefinition) -> None:
+        cgroups.release_frozen(definition.cgroup, _SETTLE_SECONDS)
         cgroups.remove_groups(definition.cgroup)
         # First and alone: were anything mounted here after all, it must not be emptied.
         with contextlib.suppress(FileNotFoundError):
@@ -249,7 +254,7 @@ class LxcDriver:
         }
         if self._supervisor.name == "systemd":
             files[directory / _LAUNCH] = _launch_program()
-            # systemd also starts it without us: at boot, or by hand.
+            # systemd also starts it without us.
             files[directory / _STARTED] = _started_with(definition)
         return files
 
@@ -259,17 +264,15 @@ class LxcDriver:
 
 
 def _directories(definition: InstanceDefinition) -> tuple[str, ...]:
-    """Those of a running container, each in the one before; the guest's root, who is nobody special on the host,
-    must reach the mounts in the last."""
+    """Run time directories, outermost first: the guest's root, nobody special on the host, must reach the last."""
     own = Path(definition.run_directory)
     return str(own.parent), str(own), mounts_directory(definition)
 
 
 def _started_with(definition: InstanceDefinition) -> bytes:
-    """What pending changes of the running container are found by."""
     record = render_record(definition.record)
     started = {"config": record["expanded_config"], "devices": record["expanded_devices"]}
-    return (json.dumps(started, indent=2, sort_keys=True) + "\n").encode()
+    return json.dumps(started, sort_keys=True).encode()
 
 
 def _launch_command(definition: InstanceDefinition) -> tuple[str, ...]:

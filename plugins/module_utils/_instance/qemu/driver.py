@@ -74,7 +74,7 @@ class QemuDriver:
             after=(("pool", record.pool), *(("network", name) for name in networks)),
             autostart=record.starts_at_boot,
             stop_timeout_seconds=grace_seconds,
-            stop_command=(*program, "stop", str(grace_seconds)),
+            stop_commands=((*program, "stop", str(grace_seconds)),),
             log=str(_log(definition)),
         )
 
