@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -58,18 +57,16 @@ def find_groups(relative: str) -> list[Path]:
 
 
 def release_frozen(relative: str, timeout_seconds: float) -> None:
-    """Let processes in RELATIVE and below end that were killed while frozen; TimedOut. Version 2 needs no help."""
+    """On version 1, let processes below RELATIVE end that were killed while frozen; TimedOut."""
     found: list[Process | None] = []
     for path in find_groups(relative):
-        # liblxc may be removing groups; other hierarchies have no such file, and let none be made.
+        # liblxc may be removing it; other hierarchies have no such file.
         with contextlib.suppress(OSError):
             pids = (path / "cgroup.procs").read_text().split()
             (path / "freezer.state").write_text("THAWED")
             found += [Process.of(int(pid)) for pid in pids]
-    deadline = time.monotonic() + timeout_seconds
-    for process in found:
-        if process is not None:
-            process.wait(max(deadline - time.monotonic(), 0))
+    for process in filter(None, found):
+        process.wait(timeout_seconds)
 
 
 def remove_groups(relative: str) -> None:

@@ -34,7 +34,7 @@ class SystemdSupervisor:
         )
 
     def install(self, unit: Unit) -> None:
-        # One that was killed may have left a file unread.
+        # A killed run may have left it unread.
         if write_if_changed(self._file(unit), self._render(unit), 0o644) or self._is_outdated(unit):
             run(["systemctl", "daemon-reload"])
         if self._wanted_link(unit).is_symlink() != unit.autostart:
@@ -43,7 +43,7 @@ class SystemdSupervisor:
     def remove(self, unit: Unit) -> None:
         if not self._file(unit).exists():
             return
-        # While there is a file that brings a later run back here.
+        # While the file brings a later run back here.
         run(["systemctl", "reset-failed", self._service(unit)], check=False)
         run(["systemctl", "disable", self._service(unit)], check=False)
         self._file(unit).unlink(missing_ok=True)
