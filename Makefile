@@ -72,13 +72,13 @@ sanity: tools ## ansible-test sanity on a copy of the tracked files
 	$(BIN)/python tests/sanity/run.py
 
 integration: tools ## Real containers and VMs on this machine; as root
-	$(PYTEST) tests/integration
+	$(PYTEST) tests/integration -m "not torture"
 
 bench: tools ## Compare with the same work done by hand; as root
 	$(RUN) ansible_collections.tandem.machines.tests.bench.bench
 
-torture: tools ## Of the integration tests those that kill modules at many moments; as root
-	$(PYTEST) tests/integration/test_kill.py
+torture: tools ## Integration tests that take minutes: modules killed at many moments, a host with systemd; as root
+	$(PYTEST) tests/integration/test_kill.py tests/integration/test_systemd.py
 
 generate: tools ## Rewrite the files that are generated from other files
 	$(RUN) ansible_collections.tandem.machines.tools.generate

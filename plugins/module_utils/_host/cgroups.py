@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from .._core.errors import Conflict
+from .process import Process
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
@@ -73,6 +74,19 @@ def find_groups(relative: str) -> list[Path]:
         if top.is_dir() and not top.is_symlink():
             found += [Path(directory) for directory, _unused, _unused in os.walk(top, topdown=False)]
     return found
+
+
+def release_frozen(relative: str, timeout_seconds: float) -> None:
+    """On version 1, let processes below RELATIVE end that were killed while frozen; TimedOut."""
+    found: list[Process | None] = []
+    for path in find_groups(relative):
+        # liblxc may be removing it; other hierarchies have no such file.
+        with contextlib.suppress(OSError):
+            pids = (path / "cgroup.procs").read_text().split()
+            (path / "freezer.state").write_text("THAWED")
+            found += [Process.of(int(pid)) for pid in pids]
+    for process in filter(None, found):
+        process.wait(timeout_seconds)
 
 
 def remove_groups(relative: str) -> None:

@@ -57,7 +57,7 @@ class DirectSupervisor:
         return process if process is not None and process.is_alive() else None
 
     def _record(self, unit: Unit) -> Path:
-        return self._directory / f"{unit.unit_name}.json"
+        return self._directory / f"tandem-{unit.kind}@{unit.name}.json"
 
 
 def _run_forking(unit: Unit) -> None:

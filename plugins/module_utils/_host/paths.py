@@ -17,17 +17,20 @@ RUN_ROOT = "/run/tandem"
 class Paths:
     """Paths below one state root (absolute) and its runtime twin.
 
-    A root other than the default gets a runtime directory of its own inside /run/tandem,
-    so that two roots on one host never share a lock or a socket.
+    A root other than the default has a runtime directory of its own inside /run/tandem,
+    and its name in those of its units: two roots on one host share no lock and no service.
     """
 
     root: Path = Path(DEFAULT_ROOT)
 
     @property
+    def scope(self) -> str:
+        """This root in names that all roots have in one place; empty for the default one."""
+        return "" if str(self.root) == DEFAULT_ROOT else "root" + str(self.root).replace("/", "-")
+
+    @property
     def run(self) -> Path:
-        if str(self.root) == DEFAULT_ROOT:
-            return Path(RUN_ROOT)
-        return Path(RUN_ROOT) / ("root" + str(self.root).replace("/", "-"))
+        return Path(RUN_ROOT) / self.scope
 
     @property
     def locks(self) -> Path:

@@ -52,7 +52,7 @@ def open_supervisor(paths: Paths) -> Supervisor:
     if is_systemd_host():
         from .systemd import SystemdSupervisor
 
-        return SystemdSupervisor()
+        return SystemdSupervisor(paths)
     from .direct import DirectSupervisor
 
     return DirectSupervisor(paths)

@@ -9,59 +9,78 @@ from __future__ import annotations
 from pathlib import Path
 
 from .files import read_capped, write_if_changed
+from .paths import Paths
 from .process import Process
 from .run import run
-from .unit import Unit, render_unit
+from .unit import Unit, render_unit, service_name
 
 _DIRECTORY = Path("/etc/systemd/system")
 _UNIT_LIMIT_BYTES = 256 * 1024
 
 
 class SystemdSupervisor:
-    """Units are files named tandem-KIND@NAME.service; everything with that prefix is ours."""
+    """Units are files named tandem-KIND@[ROOT:]NAME.service."""
 
     name = "systemd"
 
+    def __init__(self, paths: Paths) -> None:
+        self._scope = paths.scope
+
     def is_installed(self, unit: Unit) -> bool:
-        current = read_capped(_file(unit), _UNIT_LIMIT_BYTES)
-        return current == render_unit(unit).encode() and _wanted_link(unit).is_symlink() == unit.autostart
+        return (
+            read_capped(self._file(unit), _UNIT_LIMIT_BYTES) == self._render(unit)
+            and self._wanted_link(unit).is_symlink() == unit.autostart
+            and not self._is_outdated(unit)
+        )
 
     def install(self, unit: Unit) -> None:
-        if write_if_changed(_file(unit), render_unit(unit).encode(), 0o644):
+        # A killed run may have left it unread.
+        if write_if_changed(self._file(unit), self._render(unit), 0o644) or self._is_outdated(unit):
             run(["systemctl", "daemon-reload"])
-        if _wanted_link(unit).is_symlink() != unit.autostart:
-            run(["systemctl", "enable" if unit.autostart else "disable", f"{unit.unit_name}.service"])
+        if self._wanted_link(unit).is_symlink() != unit.autostart:
+            run(["systemctl", "enable" if unit.autostart else "disable", self._service(unit)])
 
     def remove(self, unit: Unit) -> None:
-        if not _file(unit).exists():
+        if not self._file(unit).exists():
             return
-        run(["systemctl", "disable", f"{unit.unit_name}.service"], check=False)
-        _file(unit).unlink(missing_ok=True)
+        # While the file brings a later run back here.
+        run(["systemctl", "reset-failed", self._service(unit)], check=False)
+        run(["systemctl", "disable", self._service(unit)], check=False)
+        self._file(unit).unlink(missing_ok=True)
         run(["systemctl", "daemon-reload"])
-        run(["systemctl", "reset-failed", f"{unit.unit_name}.service"], check=False)
 
     def start(self, unit: Unit) -> None:
         self.install(unit)
-        run(["systemctl", "start", f"{unit.unit_name}.service"], timeout_seconds=120)
+        run(["systemctl", "start", self._service(unit)], timeout_seconds=120)
 
     def stop(self, unit: Unit, timeout_seconds: float) -> None:
-        if not _file(unit).exists():
+        if not self._file(unit).exists():
             return
         process = self.find(unit)
-        run(["systemctl", "stop", f"{unit.unit_name}.service"], timeout_seconds=timeout_seconds + 60)
+        run(["systemctl", "stop", self._service(unit)], timeout_seconds=timeout_seconds + 60)
         if process is not None:
             process.wait(5)
 
     def find(self, unit: Unit) -> Process | None:
-        answer = run(
-            ["systemctl", "show", "--property=MainPID", "--value", f"{unit.unit_name}.service"], check=False
-        ).text.strip()
+        answer = self._property(unit, "MainPID")
         return Process.of(int(answer)) if answer.isdigit() and answer != "0" else None
 
+    def _is_outdated(self, unit: Unit) -> bool:
+        """Whether systemd has not read the file as it is now."""
+        return self._property(unit, "NeedDaemonReload") == "yes"
 
-def _file(unit: Unit) -> Path:
-    return _DIRECTORY / f"{unit.unit_name}.service"
+    def _property(self, unit: Unit, name: str) -> str:
+        command = ["systemctl", "show", f"--property={name}", "--value", self._service(unit)]
+        return run(command, check=False).text.strip()
 
+    def _render(self, unit: Unit) -> bytes:
+        return render_unit(unit, self._scope).encode()
 
-def _wanted_link(unit: Unit) -> Path:
-    return _DIRECTORY / "multi-user.target.wants" / f"{unit.unit_name}.service"
+    def _service(self, unit: Unit) -> str:
+        return service_name(unit.kind, unit.name, self._scope)
+
+    def _file(self, unit: Unit) -> Path:
+        return _DIRECTORY / self._service(unit)
+
+    def _wanted_link(self, unit: Unit) -> Path:
+        return _DIRECTORY / "multi-user.target.wants" / self._service(unit)

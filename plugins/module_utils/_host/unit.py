@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Protocol
 from .._core.errors import InvalidRequest
 
 Argv = tuple[str, ...]
+
+_NOT_IN_UNIT_NAMES = re.compile(r"[^a-zA-Z0-9:_.-]")
 
 
 class Launcher(Protocol):
@@ -33,10 +36,10 @@ class Unit:
     command is the main process (empty: the unit is only its setup and teardown). With forks it
     daemonizes itself and is ready when the started process exits. setup runs before and teardown
     after it at boot and shutdown, failures ignored: each must be harmless when already done.
-    after names other units of ours that are needed, such as tandem-network@tdbr0; order_after names
-    services of the host, with suffix, that go first where they run at all. log is a file for stdout
-    and stderr where no journal is. With restarts, systemd starts the main process again when it fails.
-    launcher prepares what the main process alone sees.
+    stop_commands ask the main process to end, before systemd sends SIGTERM. after has kind and name of
+    other units of ours that are needed; order_after names services of the host, with suffix, that go first
+    where they run at all. log is a file for stdout and stderr where no journal is. With restarts, systemd
+    starts the main process again when it fails. launcher prepares what the main process alone sees.
     """
 
     kind: str
@@ -46,38 +49,44 @@ class Unit:
     forks: bool = False
     setup: tuple[Argv, ...] = ()
     teardown: tuple[Argv, ...] = ()
-    after: tuple[str, ...] = ()
+    after: tuple[tuple[str, str], ...] = ()
     autostart: bool = True
     stop_timeout_seconds: int = 30
-    stop_command: Argv = ()
+    stop_commands: tuple[Argv, ...] = ()
     pid_file: str | None = None
     log: str | None = None
     order_after: tuple[str, ...] = ()
     restarts: bool = False
     launcher: Launcher | None = None
 
-    @property
-    def unit_name(self) -> str:
-        return f"tandem-{self.kind}@{self.name}"
+
+def service_name(kind: str, name: str, scope: str = "") -> str:
+    """The name of an object's unit. scope, if not empty, tells one root's objects from those of others."""
+    instance = f"{scope}:{name}" if scope else name
+    return f"tandem-{kind}@{_NOT_IN_UNIT_NAMES.sub(_escape, instance)}.service"
 
 
-def render_unit(unit: Unit) -> str:
-    """The unit as a systemd service file."""
-    return "\n".join(_lines(unit)) + "\n"
+def _escape(found: re.Match[str]) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in found[0].encode())
 
 
-def _lines(unit: Unit) -> Iterator[str]:
+def render_unit(unit: Unit, scope: str = "") -> str:
+    """The unit as a systemd service file of a root's scope."""
+    return "\n".join(_lines(unit, scope)) + "\n"
+
+
+def _lines(unit: Unit, scope: str) -> Iterator[str]:
     yield "# Written by the Ansible collection tandem.machines; the next task overwrites it."
     yield "[Unit]"
     yield f"Description={_text(unit.description)}"
-    for name in unit.after:
-        yield f"Wants={name}.service"
-        yield f"After={name}.service"
+    for kind, name in unit.after:
+        service = service_name(kind, name, scope)
+        yield f"Wants={service}"
+        yield f"After={service}"
     for service in unit.order_after:
         yield f"After={service}"
-    if unit.restarts:
-        # A few changes in a row are no crash loop; RestartSec keeps a real one slow.
-        yield "StartLimitIntervalSec=0"
+    # A few changes in a row are no crash loop; RestartSec keeps a real one slow.
+    yield "StartLimitIntervalSec=0"
     yield ""
     yield "[Service]"
     yield f"Type={_service_type(unit)}"
@@ -94,8 +103,8 @@ def _lines(unit: Unit) -> Iterator[str]:
     for argv in unit.setup:
         yield f"ExecStartPre=-{_command(argv)}"
     yield f"ExecStart={_command(_start_command(unit))}"
-    if unit.stop_command:
-        yield f"ExecStop=-{_command(unit.stop_command)}"
+    for argv in unit.stop_commands:
+        yield f"ExecStop=-{_command(argv)}"
     for argv in unit.teardown:
         yield f"ExecStopPost=-{_command(argv)}"
     yield ""

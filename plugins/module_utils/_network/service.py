@@ -13,9 +13,10 @@ from pathlib import Path
 
 from .._core.errors import Conflict, TimedOut
 from .._host.files import ensure_directory, read_capped, write_atomic, write_if_changed
-from .._host.process import Process
+from .._host.paths import Paths
+from .._host.run import run
 from .._host.supervisor import Supervisor
-from .._host.unit import Unit
+from .._host.unit import Unit, service_name
 from .dnsmasq import CONFIGURATION, render_configuration
 from .guests import HOST_LIMIT_BYTES, HOSTS, LEASES, keep_leases, parse_host, render_host
 from .leases import read_leases
@@ -91,7 +92,7 @@ def start(network: Network, supervisor: Supervisor) -> None:
     _write_files(network)
     require_port_free(network.name, str(network.interface.ip))
     supervisor.start(unit)
-    _wait_until_ready(network, supervisor.find(unit))
+    _wait_until_ready(network, supervisor)
 
 
 def stop(network: Network, supervisor: Supervisor) -> None:
@@ -135,27 +136,32 @@ def _rewrite_host(network: Network, path: Path) -> None:
     write_if_changed(path, render_host(network.get("dns.mode"), instance, *entry).encode(), 0o644)
 
 
-def _wait_until_ready(network: Network, process: Process | None) -> None:
+def _wait_until_ready(network: Network, supervisor: Supervisor) -> None:
     """Return when the DNS port is bound, which comes last of all that can fail; Conflict if it ends before.
 
     No event tells that another process has bound a port, so it is looked up in growing intervals, while the
     end of the process is awaited.
     """
+    process = supervisor.find(service_unit(network))
     deadline = time.monotonic() + _START_SECONDS
     pause = 0.004
     while process is not None and process.is_alive():
         if is_bound(str(network.interface.ip)):
             return
         if time.monotonic() > deadline:
-            raise TimedOut(f"dnsmasq of network {network.name} to answer", _START_SECONDS, _log_tail(network))
+            what = f"dnsmasq of network {network.name} to answer"
+            raise TimedOut(what, _START_SECONDS, _log_tail(network, supervisor))
         try:
             process.wait(pause)
         except TimedOut:
             pause = min(pause * 2, 0.2)
-    raise Conflict(f"network {network.name}: dnsmasq ended at once: {' '.join(_log_tail(network).split())}")
+    raise Conflict(f"network {network.name}: dnsmasq ended at once: {' '.join(_log_tail(network, supervisor).split())}")
 
 
-def _log_tail(network: Network) -> str:
-    log = Path(network.directory) / LOG
-    text = (read_capped(log, 1024 * 1024) or b"").decode("utf-8", "replace") if log.exists() else ""
-    return text[-400:] or f"see journalctl --unit tandem-network@{network.name}"
+def _log_tail(network: Network, supervisor: Supervisor) -> str:
+    """The end of what dnsmasq has printed, or where to read it."""
+    if supervisor.name == "systemd":
+        service = service_name("network", network.name, Paths(Path(network.directory).parents[1]).scope)
+        command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=10", f"--unit={service}"]
+        return run(command, check=False).text[-400:] or f"see journalctl --unit '{service}'"
+    return (read_capped(Path(network.directory) / LOG, 1024 * 1024) or b"").decode("utf-8", "replace")[-400:]

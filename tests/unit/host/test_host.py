@@ -180,7 +180,7 @@ def test_unit_file_quotes_and_refuses() -> None:
             command=("/usr/sbin/dnsmasq", "--conf-file=/a b", 'x"y', "50%", "$HOME", "back\\slash"),
             setup=(("/sbin/ip", "link", "add", "tdbr0", "type", "bridge"),),
             teardown=(("/sbin/ip", "link", "del", "tdbr0"),),
-            after=("tandem-pool@default",),
+            after=(("pool", "default"),),
         )
     )
     assert r'ExecStart="/usr/sbin/dnsmasq" "--conf-file=/a b" "x\"y" "50%%" "$$HOME" "back\\slash"' in rendered
@@ -188,6 +188,15 @@ def test_unit_file_quotes_and_refuses() -> None:
     assert "After=tandem-pool@default.service" in rendered
     with pytest.raises(InvalidRequest):
         unit.render_unit(unit.Unit("network", "x", "a\nExecStart=/bin/evil"))
+
+
+def test_units_of_two_roots_have_names_of_their_own() -> None:
+    scope = Paths(pathlib.Path("/srv/my other")).scope
+    made = unit.Unit("instance", "web1", "container web1", after=(("network", "tdbr0"),))
+    needed = r"tandem-network@root-srv-my\x20other:tdbr0.service"
+    assert f"Wants={needed}\nAfter={needed}\n" in unit.render_unit(made, scope)
+    assert unit.service_name("instance", "web1", Paths().scope) == "tandem-instance@web1.service"
+    assert unit.service_name("instance", "web1", scope) == r"tandem-instance@root-srv-my\x20other:web1.service"
 
 
 def test_two_roots_share_nothing_at_run_time() -> None:

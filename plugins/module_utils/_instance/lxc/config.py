@@ -170,9 +170,10 @@ def _confinement(definition: InstanceDefinition, host: ContainerHost) -> Iterato
         yield "lxc.idmap", f"g 0 {base} {ID_RANGE}"
         yield "lxc.mount.auto", "proc:rw sys:rw cgroup:rw:force"
     yield "lxc.apparmor.profile", "generated" if host.has_apparmor else "unconfined"
+    if host.has_apparmor and (not record.get("security.privileged") or record.get("security.nesting")):
+        # For the sandboxes of systemd's services, such as networkd; Debian's default.conf has it too.
+        yield "lxc.apparmor.allow_nesting", "1"
     if record.get("security.nesting"):
-        if host.has_apparmor:
-            yield "lxc.apparmor.allow_nesting", "1"
         yield "lxc.mount.entry", "proc dev/.lxc/proc proc create=dir,optional 0 0"
         yield "lxc.mount.entry", "sys dev/.lxc/sys sysfs create=dir,optional 0 0"
     yield "lxc.seccomp.profile", f"{definition.directory}/seccomp"

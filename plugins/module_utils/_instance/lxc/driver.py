@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import time
@@ -20,7 +21,7 @@ from ..._core.options import Config
 from ..._core.values import Cpus
 from ..._host import cgroups
 from ..._host.beneath import read_beneath, remove_beneath, write_beneath
-from ..._host.files import ensure_directory, read_capped, read_json, write_if_changed, write_json
+from ..._host.files import ensure_directory, read_capped, read_json, write_atomic, write_if_changed
 from ..._host.mount_namespace import MountLauncher
 from ..._host.paths import Paths
 from ..._host.probe import has_apparmor
@@ -52,6 +53,7 @@ _SETTLE_SECONDS = 30
 _GRACE_SECONDS = 15
 _LAUNCH = "launch"
 _PID_FILE = "monitor.pid"
+_STARTED = "started.json"
 # v1 reports "no limit" as the largest multiple of the page size.
 _UNLIMITED = 1 << 60
 
@@ -94,27 +96,25 @@ class LxcDriver:
             # The monitor lies in a group of its own, where systemd would not look for it.
             pid_file=f"{definition.run_directory}/{_PID_FILE}",
             launcher=MountLauncher(mounts, _launch_command(definition)) if mounts is not None else None,
-            setup=(("/bin/mkdir", "-p", mounts_directory(definition)),),
-            after=(
-                *(f"tandem-pool@{name}" for name in record.pools()),
-                *(f"tandem-network@{name}" for name in networks),
+            setup=(
+                ("/usr/bin/install", "-d", "-m", "0711", *_directories(definition)),
+                ("/usr/bin/install", "-m", "0600", f"{definition.directory}/{_STARTED}", definition.run_directory),
             ),
+            after=(*(("pool", name) for name in record.pools()), *(("network", name) for name in networks)),
             autostart=record.starts_at_boot,
             stop_timeout_seconds=record.get("boot.host_shutdown_timeout") + _GRACE_SECONDS,
-            stop_command=("/usr/bin/lxc-stop", *location, "-t", str(record.get("boot.host_shutdown_timeout"))),
+            stop_commands=(
+                # A frozen guest does not hear the request.
+                ("/usr/bin/lxc-unfreeze", *location),
+                ("/usr/bin/lxc-stop", *location, "-t", str(record.get("boot.host_shutdown_timeout"))),
+            ),
         )
 
     def start(self, definition: InstanceDefinition) -> None:
         self.clean(definition)
-        run_directory = Path(definition.run_directory)
-        # The guest's root, who is nobody special on the host, must reach the mounts below it.
-        ensure_directory(run_directory, 0o711)
-        ensure_directory(Path(mounts_directory(definition)), 0o711)
-        started = render_record(definition.record)
-        write_json(
-            run_directory / "started.json",
-            {"config": started["expanded_config"], "devices": started["expanded_devices"]},
-        )
+        for directory in _directories(definition):
+            ensure_directory(Path(directory), 0o711)
+        write_atomic(Path(definition.run_directory) / _STARTED, _started_with(definition))
         log = Path(definition.directory) / "lxc.log"
         log.unlink(missing_ok=True)
         try:
@@ -166,7 +166,7 @@ class LxcDriver:
         return self._container(definition).init_pid
 
     def started_with(self, definition: InstanceDefinition) -> Mapping[str, Any] | None:
-        return read_json(Path(definition.run_directory) / "started.json")
+        return read_json(Path(definition.run_directory) / _STARTED)
 
     def in_force(self, definition: InstanceDefinition) -> Config:
         memory = _number(self._limit(definition, "memory"))
@@ -190,6 +190,7 @@ class LxcDriver:
                 _write_limit(_limited_group(definition), item, wanted.get(item) or unlimited[item])
 
     def clean(self, definition: InstanceDefinition) -> None:
+        cgroups.release_frozen(definition.cgroup, _SETTLE_SECONDS)
         cgroups.remove_groups(definition.cgroup)
         # First and alone: were anything mounted here after all, it must not be emptied.
         with contextlib.suppress(FileNotFoundError):
@@ -250,6 +251,8 @@ class LxcDriver:
         }
         if self._supervisor.name == "systemd":
             files[directory / _LAUNCH] = _launch_program()
+            # systemd also starts it without us.
+            files[directory / _STARTED] = _started_with(definition)
         return files
 
     def _after_stop(self, definition: InstanceDefinition) -> None:
@@ -266,6 +269,18 @@ def _write_seed(root: Path, seed: Mapping[str, str]) -> None:
         remove_beneath(root, f"{_SEED_DIRECTORY}/{name}")
     for name, text in seed.items():
         write_beneath(root, f"{_SEED_DIRECTORY}/{name}", text.encode())
+
+
+def _directories(definition: InstanceDefinition) -> tuple[str, ...]:
+    """Run time directories, outermost first: the guest's root, nobody special on the host, must reach the last."""
+    own = Path(definition.run_directory)
+    return str(own.parent), str(own), mounts_directory(definition)
+
+
+def _started_with(definition: InstanceDefinition) -> bytes:
+    record = render_record(definition.record)
+    started = {"config": record["expanded_config"], "devices": record["expanded_devices"]}
+    return json.dumps(started, sort_keys=True).encode()
 
 
 def _launch_command(definition: InstanceDefinition) -> tuple[str, ...]:

@@ -75,13 +75,10 @@ class QemuDriver:
             name=definition.name,
             description=f"virtual machine {definition.name}",
             command=program,
-            after=(
-                *(f"tandem-pool@{name}" for name in record.pools()),
-                *(f"tandem-network@{name}" for name in networks),
-            ),
+            after=(*(("pool", name) for name in record.pools()), *(("network", name) for name in networks)),
             autostart=record.starts_at_boot,
             stop_timeout_seconds=grace_seconds,
-            stop_command=(*program, "stop", str(grace_seconds)),
+            stop_commands=((*program, "stop", str(grace_seconds)),),
             log=str(_log(definition)),
         )
 
