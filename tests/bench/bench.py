@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -25,7 +24,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ...plugins.module_utils._host.paths import Paths
 from ..integration.runner import BIN, CHECKOUT
 from .by_hand import HandMadeContainer, HandMadeMachine
 
@@ -107,18 +105,29 @@ def instance(**options: Any) -> dict[str, Any]:
 PING: dict[str, Any] = {"ansible.builtin.ping": {}}
 
 
+HOST_VARIABLES = {
+    "host_root": str(ROOT),
+    "host_storage_pool": {"name": "default", "driver": "btrfs", "config": {"size": "20GiB"}},
+    "host_network": {"name": NETWORK, "config": {"ipv4.address": "auto", "ipv4.nat": True}},
+    "host_profile": {
+        "name": "default",
+        "devices": {
+            "root": {"type": "disk", "path": "/", "pool": "default"},
+            "eth0": {"type": "nic", "network": NETWORK},
+        },
+    },
+}
+
+
+def host_role(**more: str) -> dict[str, Any]:
+    return {"ansible.builtin.include_role": {"name": "tandem.machines.host", **more}, "vars": HOST_VARIABLES}
+
+
 def prepare(bench: Bench) -> None:
-    network = {"name": NETWORK, "config": {"ipv4.address": "auto", "ipv4.nat": True}}
-    devices = {
-        "root": {"type": "disk", "path": "/", "pool": "default"},
-        "eth0": {"type": "nic", "network": NETWORK},
-    }
     source = {"type": "build", "distribution": "debian", "release": "bookworm"}
     bench.durations(
         [
-            {"tandem.machines.storage_pool": {"name": "default", "driver": "btrfs", "config": {"size": "20GiB"}}},
-            {"tandem.machines.network": network},
-            {"tandem.machines.profile": {"name": "default", "devices": devices}},
+            host_role(),
             {"tandem.machines.image": {"name": IMAGE, "source": source}},
             # What is made once for an image belongs to the image.
             instance(name="warm-c", image=IMAGE, state="present"),
@@ -128,18 +137,7 @@ def prepare(bench: Bench) -> None:
 
 
 def clean(bench: Bench) -> None:
-    names = ("bench-c", "bench-v", "warm-c", "warm-v")
-    bench.durations(
-        [
-            *(instance(name=name, state="absent", force_stop=True) for name in names),
-            {"tandem.machines.image": {"name": IMAGE, "state": "absent"}},
-            {"tandem.machines.profile": {"name": "default", "state": "absent"}},
-            {"tandem.machines.network": {"name": NETWORK, "state": "absent"}},
-            {"tandem.machines.storage_pool": {"name": "default", "state": "absent"}},
-        ]
-    )
-    shutil.rmtree(ROOT)
-    shutil.rmtree(Paths(ROOT).run)
+    bench.durations([host_role(tasks_from="remove")])
 
 
 def nothing_to_do(bench: Bench, rounds: int) -> list[Row]:
@@ -229,8 +227,8 @@ def main() -> None:
     os.closerange(3, 256)
     with TemporaryDirectory(prefix="tandem-bench-") as directory:
         bench = Bench(Path(directory))
-        prepare(bench)
         try:
+            prepare(bench)
             rows = [*nothing_to_do(bench, arguments.rounds), container_launch(bench, arguments.rounds)]
             rows.append(machine_start(bench, arguments.rounds))
         finally:
