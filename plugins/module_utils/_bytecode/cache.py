@@ -74,6 +74,11 @@ class CachingImporter(zipimporter):
             self.cache.add(fullname, code)
         return code
 
+    def get_filename(self, fullname: str) -> str:
+        """From the name alone; zipimport compiles the module to find out whether it has it as source."""
+        end = f"{os.sep}__init__.py" if self.is_package(fullname) else ".py"
+        return os.path.join(self.archive, fullname.replace(".", os.sep) + end)
+
 
 def is_trusted(directory: str) -> bool:
     """Whether directory is a real one that only root can have written to."""

@@ -87,6 +87,8 @@ def test_code_is_compiled_once(tmp_path: Path, directory: Path) -> None:
 def test_sources_stay_readable(tmp_path: Path, directory: Path) -> None:
     archive = archive_of(tmp_path / "payload.zip", SOURCES)
     imported_value(archive, cache.CodeCache(str(directory), "key"))
+    assert sys.modules["shipped"].__file__ == f"{archive}/shipped/__init__.py"
+    assert sys.modules["shipped.inner"].__file__ == f"{archive}/shipped/inner.py"
     loader = sys.modules["shipped.inner"].__loader__
     assert loader is not None and loader.get_source("shipped.inner") == SOURCES["shipped/inner.py"]  # type: ignore[attr-defined]
 
