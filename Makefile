@@ -17,6 +17,7 @@ BIN := $(VENV)/bin
 BUILD := .build
 COLLECTIONS := $(BUILD)/ansible_collections
 CHECKOUT := $(COLLECTIONS)/tandem/machines
+SSHD := $(BUILD)/openssh-server/sshd
 
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PLAYBOOK := $(BIN)/ansible-playbook
@@ -24,7 +25,7 @@ PYTEST := $(BIN)/python -m pytest
 RUN := PYTHONPATH=$(BUILD) $(BIN)/python -m
 
 QUICKSTART_PACKAGES := python3 python3-venv
-TEST_PACKAGES := $(QUICKSTART_PACKAGES) git shellcheck udhcpc
+TEST_PACKAGES := $(QUICKSTART_PACKAGES) git libwrap0 openssh-client shellcheck udhcpc
 
 # $(call install,PACKAGES): installs those that are missing; asks the package index only then.
 define install
@@ -87,7 +88,7 @@ generate: tools ## Rewrite the files that are generated from other files
 
 .PHONY: ansible tools clean quickstart-packages test-packages
 ansible: quickstart-packages $(VENV)/ansible.stamp $(CHECKOUT)
-tools: test-packages $(VENV)/tools.stamp $(CHECKOUT)
+tools: test-packages $(VENV)/tools.stamp $(CHECKOUT) $(SSHD)
 
 quickstart-packages:
 	@$(call install,$(QUICKSTART_PACKAGES))
@@ -106,6 +107,13 @@ $(VENV)/%.stamp: tests/requirements/%.txt tests/requirements/ansible.txt | $(BIN
 $(CHECKOUT):
 	mkdir -p $(@D)
 	ln -sfn ../../.. $@
+
+# Unpacked, not installed: the package would start a server that listens on all addresses.
+$(SSHD):
+	mkdir -p $(@D)
+	cd $(@D) && apt-get -qq -o APT::Sandbox::User=root download openssh-server
+	cd $(@D) && dpkg --fsys-tarfile openssh-server_*.deb | tar --extract --strip-components 3 ./usr/sbin/sshd
+	touch $@
 
 clean: ## Remove the virtual environment and everything built
 	rm -rf $(VENV) $(BUILD)

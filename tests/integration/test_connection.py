@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import pwd
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -19,7 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.tandem.machines.tests.integration import guests as made
 from ansible_collections.tandem.machines.tests.integration.guests import Guest
-from ansible_collections.tandem.machines.tests.integration.runner import Ansible, TaskResult
+from ansible_collections.tandem.machines.tests.integration.runner import CHECKOUT, Ansible, TaskResult
 
 MIB = 1024 * 1024
 PASSWORD = "se cret'1"
@@ -47,14 +45,13 @@ def guest(request: pytest.FixtureRequest, guests: dict[str, Guest]) -> Guest:
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
     """Variables that lead to this machine by ssh: an sshd of the test's own on loopback."""
-    program = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        pytest.skip("needs sshd: install package openssh-server")
-    try:
-        pwd.getpwnam("sshd")
-    except KeyError:
-        pytest.skip("needs the user sshd: install package openssh-server")
+    program = CHECKOUT / ".build" / "openssh-server" / "sshd"
     directory = tmp_path_factory.mktemp("sshd")
+    # The server insists on a user of its own. Here it is one in its own mount namespace only.
+    accounts = Path("/etc/passwd").read_text()
+    if "\nsshd:" not in accounts:
+        accounts += f"sshd:x:65533:65534::{directory}:/usr/sbin/nologin\n"
+    (directory / "passwd").write_text(accounts)
     for key in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / key)], check=True)
     with socket.socket() as free:
@@ -69,8 +66,13 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]
         "PidFile": "none",
     }
     (directory / "config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-    Path("/run/sshd").mkdir(exist_ok=True)
-    server = subprocess.Popen([program, "-D", "-e", "-f", str(directory / "config")], stderr=subprocess.PIPE)
+    own = Path("/run/sshd")
+    is_ours = not own.exists()
+    own.mkdir(mode=0o755, exist_ok=True)
+    script = 'mount --bind "$1/passwd" /etc/passwd && exec "$2" -D -e -f "$1/config"'
+    server = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", script, "sh", str(directory), str(program)], stderr=subprocess.PIPE
+    )
     assert server.stderr is not None
     assert b"listening" in server.stderr.readline()
     yield {
@@ -84,6 +86,8 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]
     }
     server.terminate()
     server.wait(10)
+    if is_ours:
+        own.rmdir()
 
 
 def inventory(guest: Guest, host: Mapping[str, Any] | None = None, **variables: Any) -> dict[str, Any]:
@@ -153,8 +157,13 @@ def test_ordinary_modules(ansible: Ansible, guest: Guest, tmp_path: Path) -> Non
 
 
 def test_files_are_exact(ansible: Ansible, guest: Guest, host: Any, tmp_path: Path) -> None:
-    """Empty, small and larger than the pieces in which they go; with and without pipelining."""
-    sizes = {"empty": 0, "it's a file": 70_001, "large": 5 * MIB}
+    """Empty, small and larger than the pieces in which they go; with and without pipelining.
+
+    Emulated, each task takes seconds: there, one size has to do.
+    """
+    sizes = {"it's a file": 5 * MIB}
+    if guest.kind == "container":
+        sizes |= {"empty": 0, "small": 70_001}
     tasks: list[Mapping[str, Any]] = []
     for name, size in sizes.items():
         (tmp_path / name).write_bytes(os.urandom(size))
