@@ -172,7 +172,8 @@ def test_packages_are_empty(path: Path) -> None:
         imports = [node for node in parse(path).body if not isinstance(node, ast.Expr)]
         assert [ast.unparse(node) for node in imports] == [
             "from __future__ import annotations",
-            "from .._bytecode import cache as cache",
+            "from .._bytecode import cache",
+            "__all__ = ['cache']",
         ]
     else:
         assert path.read_bytes() == b""

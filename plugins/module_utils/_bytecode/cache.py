@@ -95,7 +95,8 @@ def archive_key(path: str) -> str:
         # Ansible writes this one for each run, with the path of the archive in it; nothing imports it again.
         entries = [entry for entry in archive.infolist() if entry.filename != "sitecustomize.py"]
     described = repr(sorted((entry.filename, entry.file_size, entry.CRC) for entry in entries))
-    return f"{sys.implementation.cache_tag}-{hashlib.sha256(described.encode()).hexdigest()[:40]}"
+    digest = hashlib.sha256(described.encode()).hexdigest()[:40]
+    return f"{sys.implementation.cache_tag}-{sys.hexversion:x}-{digest}"
 
 
 def install(archive: str, cache: CodeCache) -> None:

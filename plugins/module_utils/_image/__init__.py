@@ -5,4 +5,6 @@
 # Before anything else: a module's first import of ours is in this package, and all later ones come from the cache.
 from __future__ import annotations
 
-from .._bytecode import cache as cache
+from .._bytecode import cache
+
+__all__ = ["cache"]
