@@ -139,11 +139,9 @@ def _process(pid: int) -> _Process:
     status = dict(line.split(":\t", 1) for line in _lines(Path(f"/proc/{pid}/status")) if ":\t" in line)
     command = _text(Path(f"/proc/{pid}/cmdline")).replace("\0", " ").strip()
     name = status.get("Name", "")
-    # What runs in a guest's PID namespace is the guest's.
-    is_guests = len(status.get("NSpid", "").split()) > 1
     is_named = re.search(r"/(lib|run)/tandem", command) or name in OUR_PROGRAMS or name.startswith("qemu-system")
     is_zombie = status.get("State", "").startswith("Z")
-    return _Process(name, command, int(status.get("PPid", 0)), is_zombie, bool(is_named) and not is_guests)
+    return _Process(name, command, int(status.get("PPid", 0)), is_zombie, bool(is_named))
 
 
 def locks() -> Iterator[str]:
