@@ -15,7 +15,6 @@ import signal
 import socket
 import struct
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +47,17 @@ class HandMadeContainer:
         self._seccomp = (root / "instances" / "warm-c" / "seccomp").read_text()
         self._network = network
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those of library/bare_launch.py for the same container."""
+        return {
+            "image": str(self._image),
+            "volume": str(self._volume),
+            "lxcpath": str(self._lxcpath),
+            "name": NAME,
+            "files": {"config": self._configuration, "seccomp": self._seccomp},
+        }
+
     def launch(self) -> None:
         subprocess.run(["btrfs", "subvolume", "snapshot", self._image, self._volume], check=True, capture_output=True)
         directory = self._lxcpath / NAME
@@ -72,7 +82,7 @@ class HandMadeMachine:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns when the monitor has answered."""
+        """Returns when the monitor says that the machine runs, as a task does."""
         self._directory.mkdir()
         resources = self._machine["resources"]
         for entry in resources:
@@ -86,7 +96,7 @@ class HandMadeMachine:
         )
         for entry in resources:
             os.close(entry["fd"])
-        _require_greeting(self._directory / "qmp.sock", self._process)
+        _require_running(self._directory / "qmp.sock", self._process)
 
     def stop(self) -> None:
         assert self._process is not None
@@ -126,18 +136,16 @@ def _open_tap() -> int:
     return descriptor
 
 
-def _require_greeting(path: Path, process: subprocess.Popen[bytes]) -> None:
-    """Block until the monitor has sent its greeting; the socket is there before QEMU is."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"QEMU by hand ended with status {process.returncode}")
-        with (
-            socket.socket(socket.AF_UNIX) as connection,
-            contextlib.suppress(FileNotFoundError, ConnectionRefusedError),
-        ):
-            connection.connect(str(path))
-            connection.settimeout(60)
-            if connection.recv(4096):
+def _require_running(path: Path, process: subprocess.Popen[bytes]) -> None:
+    """Block until the monitor says that the machine runs: it greets long before it answers anything."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(str(path))
+        stream = connection.makefile("rwb")
+        for command in ("qmp_capabilities", "query-status"):
+            stream.write(json.dumps({"execute": command}).encode())
+        stream.flush()
+        for line in stream:
+            if json.loads(line).get("return", {}).get("status") == "running":
                 return
-    raise RuntimeError("QEMU by hand did not answer")
+    raise RuntimeError(f"QEMU by hand does not run; its status is {process.poll()}")
