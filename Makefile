@@ -79,7 +79,7 @@ bench: tools ## Compare with the same work done by hand; as root
 	$(RUN) ansible_collections.tandem.machines.tests.bench.bench
 
 torture: tools ## Integration tests that take minutes: modules killed at many moments, a host with systemd; as root
-	$(PYTEST) tests/integration/test_kill.py tests/integration/test_systemd.py
+	$(PYTEST) tests/integration/test_kill.py tests/integration/test_systemd.py tests/integration/test_connection.py
 
 generate: tools ## Rewrite the files that are generated from other files
 	$(RUN) ansible_collections.tandem.machines.tools.generate

@@ -104,10 +104,20 @@ def inventory(guest: Guest, host: Mapping[str, Any] | None = None, **variables: 
     return {"all": {"hosts": hosts}}
 
 
-WAYS = ["local", "ssh"]
+# Emulated guests are slow, and what differs by ssh is seen with a container.
+by_both_ways = pytest.mark.parametrize(
+    ("guest", "host"),
+    [
+        ("container", "local"),
+        ("container", "ssh"),
+        ("virtual-machine", "local"),
+        pytest.param("virtual-machine", "ssh", marks=pytest.mark.torture),
+    ],
+    indirect=True,
+)
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture
 def host(request: pytest.FixtureRequest) -> Any:
     """How the guest's host is reached: None here, else the variables of a host in the inventory."""
     return request.getfixturevalue("sshd") if request.param == "ssh" else None
@@ -156,6 +166,7 @@ def test_ordinary_modules(ansible: Ansible, guest: Guest, tmp_path: Path) -> Non
     assert later[-1]["rc"] == 0
 
 
+@by_both_ways
 def test_files_are_exact(ansible: Ansible, guest: Guest, host: Any, tmp_path: Path) -> None:
     """Empty, small and larger than the pieces in which they go; with and without pipelining.
 
@@ -177,6 +188,7 @@ def test_files_are_exact(ansible: Ansible, guest: Guest, host: Any, tmp_path: Pa
         assert (tmp_path / name).read_bytes() == (tmp_path / f"back {name}").read_bytes()
 
 
+@by_both_ways
 def test_status_output_and_errors_are_exact(ansible: Ansible, guest: Guest, host: Any) -> None:
     statuses = [0, 1, 125, 254, 255]
     tasks = [{"ansible.builtin.raw": f"printf 'a\\r\\nb\\n\\n'; echo err >&2; exit {status}"} for status in statuses]
@@ -186,6 +198,7 @@ def test_status_output_and_errors_are_exact(ansible: Ansible, guest: Guest, host
     assert {result["stderr"] for result in results} == {"err\n"}
 
 
+@by_both_ways
 def test_becoming_with_a_password(ansible: Ansible, guest: Guest, host: Any) -> None:
     def task(password: str, method: str, pipelining: bool = True) -> Mapping[str, Any]:
         variables = {"ansible_user": "joe", "ansible_become_password": password, "ansible_pipelining": pipelining}

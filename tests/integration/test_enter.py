@@ -109,7 +109,7 @@ def test_module_says_in_one_line_what_is_wrong(ansible: Ansible, guest: Guest) -
     assert "instance test-none does not exist on this host" in message(name="test-none")
     assert "instance name '../x' is not valid" in message(name="../x")
     assert "environment variable 'A B' is not a name" in message(environment={"A B": "x"})
-    assert "timeout -1 is not valid" in message(timeout=-1)
+    assert "timeout -1.0 is not a time" in message(timeout=-1)
     assert "timed out after 1 s waiting for the command in instance" in message(argv=["sleep", "60"], timeout=1)
 
 
