@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 BUILD := .build
 COLLECTIONS := $(BUILD)/ansible_collections
 CHECKOUT := $(COLLECTIONS)/tandem/machines
-SSHD := $(BUILD)/openssh-server/sshd
+SSHD := $(BUILD)/openssh-server/usr/sbin/sshd
 
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PLAYBOOK := $(BIN)/ansible-playbook
@@ -110,9 +110,10 @@ $(CHECKOUT):
 
 # Unpacked, not installed: the package would start a server that listens on all addresses.
 $(SSHD):
-	mkdir -p $(@D)
-	cd $(@D) && apt-get -qq -o APT::Sandbox::User=root download openssh-server
-	cd $(@D) && dpkg --fsys-tarfile openssh-server_*.deb | tar --extract --strip-components 3 ./usr/sbin/sshd
+	rm -rf $(BUILD)/openssh-server
+	mkdir -p $(BUILD)/openssh-server
+	cd $(BUILD)/openssh-server && apt-get -qq -o APT::Sandbox::User=root download openssh-server
+	dpkg --extract $(BUILD)/openssh-server/openssh-server_*.deb $(BUILD)/openssh-server
 	touch $@
 
 clean: ## Remove the virtual environment and everything built

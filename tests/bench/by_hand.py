@@ -71,6 +71,10 @@ class HandMadeContainer:
         subprocess.run(["lxc-stop", "-P", self._lxcpath, "-n", NAME, "-k"], check=True, capture_output=True)
         subprocess.run(["btrfs", "subvolume", "delete", self._volume], check=True, capture_output=True)
         shutil.rmtree(self._lxcpath)
+        # liblxc leaves its lock, in a copy of the path.
+        shutil.rmtree(f"/run/lxc/lock{self._lxcpath}", ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.removedirs(f"/run/lxc/lock{self._lxcpath.parent}")
 
 
 class HandMadeMachine:

@@ -45,7 +45,11 @@ def guest(request: pytest.FixtureRequest, guests: dict[str, Guest]) -> Guest:
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
     """Variables that lead to this machine by ssh: an sshd of the test's own on loopback."""
-    program = CHECKOUT / ".build" / "openssh-server" / "sshd"
+    package = CHECKOUT / ".build" / "openssh-server"
+    program = package / "usr/sbin/sshd"
+    linked = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    if "not found" in linked:
+        pytest.skip(f"the sshd of this distribution lacks libraries: {linked}")
     directory = tmp_path_factory.mktemp("sshd")
     # The server insists on a user of its own. Here it is one in its own mount namespace only.
     accounts = Path("/etc/passwd").read_text()
@@ -65,6 +69,10 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]
         "UsePAM": "no",
         "PidFile": "none",
     }
+    # Newer servers are several programs, which they look for where the package would have put them.
+    for name, part in (("SshdSessionPath", "sshd-session"), ("SshdAuthPath", "sshd-auth")):
+        if (package / "usr/lib/openssh" / part).exists():
+            settings[name] = package / "usr/lib/openssh" / part
     (directory / "config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     own = Path("/run/sshd")
     is_ours = not own.exists()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -83,10 +82,7 @@ def enter(mounts: PrivateMounts, trees: Mapping[str, int]) -> None:
     )
     for name, tree in trees.items():
         target = mounts.path(name)
-        if stat.S_ISDIR(os.fstat(tree).st_mode):
-            os.mkdir(target)
-        else:
-            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC))
+        os.mkdir(target)
         namespaces.attach_mount(tree, target)
 
 

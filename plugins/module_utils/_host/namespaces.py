@@ -118,7 +118,8 @@ def create_user_namespace(base: int, count: int) -> int:
 
 
 def clone_mount(path: str, user_namespace: int | None, attributes: int = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV) -> int:
-    """A detached bind mount of path, id-mapped by user_namespace unless None; without set-user-id and devices."""
+    """A detached bind mount of path, id-mapped by user_namespace unless None; attributes as in mount_setattr(2),
+    by default without set-user-id and devices."""
     flags = ctypes.c_uint(_OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC)
     tree = _syscall(f"open_tree {path}", _SYS_OPEN_TREE, ctypes.c_int(_AT_FDCWD), path.encode(), flags)
     if user_namespace is not None:

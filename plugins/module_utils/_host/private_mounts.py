@@ -33,7 +33,8 @@ _PROGRAMS = (
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PrivateMounts:
-    """directory, empty for everybody else, holds the mounts; mapped and plain are their sources by name.
+    """directory, empty for everybody else, holds the mounts; mapped and plain are their source directories
+    by name.
 
     Ids 0 to count-1 of mapped sources appear as base to base+count-1, those of plain ones as they are. keep names
     further paths of the host that the process uses: file systems of disks and of the network on which nothing lies

@@ -142,19 +142,15 @@ class Host:
 
     def write_record(self, record: Record) -> None:
         """Devices that are new or changed are required first: a record must not promise what cannot be."""
-        self._require_profiles(record)
         present = read_record(self.paths, record.name)
         if present is None or render_devices(present.expanded_devices) != render_devices(record.expanded_devices):
-            self._require_bridges(record)
             self._require_disks(self.definition(record))
         write_record(self.paths, record)
 
     def require_creatable(self, record: Record) -> None:
-        """Everything a creation stands on; for a VM also that QEMU is there. Changes nothing."""
-        self._require_profiles(record)
+        """What a creation stands on beyond what its plan has seen, for a VM also QEMU. Changes nothing."""
         self.images.require(record.image_name)
         self.pool(record.pool)
-        self._require_bridges(record)
         self._require_disks(self.definition(record))
         if not record.is_container:
             from .qemu.program import ask_program
@@ -337,13 +333,6 @@ class Host:
         directory = pool.begin_image(fingerprint)
         self.images.unpack_root(fingerprint, directory / "rootfs")
         pool.finish_image(fingerprint)
-
-    def _require_profiles(self, record: Record) -> None:
-        for name in record.profiles:
-            if not self.paths.profile(name).exists():
-                raise Conflict(
-                    f"instance {record.name}: profile {name} does not exist: create it with tandem.machines.profile"
-                )
 
     def _require_bridges(self, record: Record) -> None:
         for name, nic in record.nics():

@@ -168,14 +168,17 @@ def _missing_prerequisites(record: Record, around: Surroundings) -> tuple[str, .
         missing.append(f"image {record.image_name} does not exist: create it with tandem.machines.image")
     if record.pool and record.pool not in around.pools:
         missing.append(f"storage pool {record.pool} does not exist: create it with tandem.machines.storage_pool")
-    return (*(f"{where(record.name)}: {text}" for text in missing), *_missing_parts(record, around))
+    texts = (f"{where(record.name)}: {text}" for text in missing)
+    return (*_missing_profiles(record, around), *texts, *_missing_networks(record, around))
 
 
-def _missing_parts(record: Record, around: Surroundings) -> Iterator[str]:
-    """What a definition names that does not exist yet."""
+def _missing_profiles(record: Record, around: Surroundings) -> Iterator[str]:
     for name in record.profiles:
         if name not in around.profiles:
             yield f"{where(record.name)}: profile {name} does not exist: create it with tandem.machines.profile"
+
+
+def _missing_networks(record: Record, around: Surroundings) -> Iterator[str]:
     for name, nic in record.nics():
         bridge = nic.options.get("network") or nic.options.get("parent")
         if bridge not in around.bridges:
@@ -279,7 +282,11 @@ def _plan_existing(desired: Desired, current: Current, record: Record, around: S
         ),
         pending=() if restart or _stops(desired, current) else pending,
         warnings=tuple(_mount_warnings(wanted, around)) if names_other_parts else (),
-        obstacles=tuple(_missing_parts(wanted, around)) if names_other_parts else (),
+        # Without a profile the definition would silently lose what it brings; of networks only new ones matter.
+        obstacles=(
+            *_missing_profiles(wanted, around),
+            *(_missing_networks(wanted, around) if names_other_parts else ()),
+        ),
     )
 
 
