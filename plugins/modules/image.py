@@ -141,20 +141,12 @@ restart_required:
   returned: success
 """
 
-from ..module_utils._image.resource import build_image
+from ..module_utils._image.resource import IMAGE_NOUN
 from ..module_utils._module.run import run_resource
-
-ARGUMENTS = {
-    "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "source": {"type": "dict"},
-    "aliases": {"type": "list", "elements": "str"},
-    "recreate": {"type": "str", "choices": ["never", "on-change"]},
-}
 
 
 def main() -> None:
-    run_resource(ARGUMENTS, build_image)
+    run_resource(IMAGE_NOUN)
 
 
 if __name__ == "__main__":

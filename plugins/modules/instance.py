@@ -190,37 +190,12 @@ restart_required:
   returned: success
 """
 
-from ..module_utils._instance.resource import build_instance
-from ..module_utils._module.run import run_resource, shorthand_arguments
-from ..module_utils._spec.instance import INSTANCE
-
-ARGUMENTS = {
-    **shorthand_arguments(INSTANCE),
-    "name": {"type": "str", "required": True},
-    "state": {
-        "type": "str",
-        "choices": ["present", "started", "stopped", "restarted", "frozen", "absent"],
-        "default": "started",
-    },
-    "type": {"type": "str", "choices": ["container", "virtual-machine"]},
-    "image": {"type": "str"},
-    "profiles": {"type": "list", "elements": "str"},
-    "description": {"type": "str"},
-    "config": {"type": "dict"},
-    "config_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
-    "devices": {"type": "dict"},
-    "devices_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
-    "recreate": {"type": "str", "choices": ["never", "on-change", "always"], "default": "never"},
-    "when_restart_needed": {"type": "str", "choices": ["report", "restart", "fail"], "default": "report"},
-    "stop_timeout": {"type": "float", "default": 30.0},
-    "force_stop": {"type": "bool", "default": False},
-    "wait_for": {"type": "list", "elements": "str"},
-    "wait_timeout": {"type": "float", "default": 120.0},
-}
+from ..module_utils._instance.resource import INSTANCE_NOUN
+from ..module_utils._module.run import run_resource
 
 
 def main() -> None:
-    run_resource(ARGUMENTS, build_instance, table=INSTANCE)
+    run_resource(INSTANCE_NOUN)
 
 
 if __name__ == "__main__":

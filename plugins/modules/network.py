@@ -134,20 +134,11 @@ restart_required:
 """
 
 from ..module_utils._module.run import run_resource
-from ..module_utils._network.resource import build_network
-
-ARGUMENTS = {
-    "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "type": {"type": "str", "choices": ["bridge", "none"]},
-    "description": {"type": "str"},
-    "config": {"type": "dict"},
-    "config_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
-}
+from ..module_utils._network.resource import NETWORK_NOUN
 
 
 def main() -> None:
-    run_resource(ARGUMENTS, build_network)
+    run_resource(NETWORK_NOUN)
 
 
 if __name__ == "__main__":

@@ -96,23 +96,12 @@ restart_required:
   returned: success
 """
 
-from ..module_utils._instance.profiles import build_profile
+from ..module_utils._instance.profiles import PROFILE_NOUN
 from ..module_utils._module.run import run_resource
-from ..module_utils._spec.instance import INSTANCE
-
-ARGUMENTS = {
-    "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "description": {"type": "str"},
-    "config": {"type": "dict"},
-    "config_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
-    "devices": {"type": "dict"},
-    "devices_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
-}
 
 
 def main() -> None:
-    run_resource(ARGUMENTS, build_profile, table=INSTANCE)
+    run_resource(PROFILE_NOUN)
 
 
 if __name__ == "__main__":

@@ -134,21 +134,11 @@ restart_required:
 """
 
 from ..module_utils._module.run import run_resource
-from ..module_utils._spec.storage import POOL_DRIVERS
-from ..module_utils._storage.resource import build_storage_pool
-
-ARGUMENTS = {
-    "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "driver": {"type": "str", "choices": list(POOL_DRIVERS)},
-    "description": {"type": "str"},
-    "config": {"type": "dict"},
-    "config_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
-}
+from ..module_utils._storage.resource import STORAGE_POOL_NOUN
 
 
 def main() -> None:
-    run_resource(ARGUMENTS, build_storage_pool)
+    run_resource(STORAGE_POOL_NOUN)
 
 
 if __name__ == "__main__":

@@ -158,3 +158,8 @@ def take_shorthands(
             )
         merged[option.key] = params[option.shorthand]
     return merged
+
+
+def shorthand_arguments(table: OptionTable) -> dict[str, Any]:
+    """Module options for the shorthands of a table; raw, since the table's own types parse them."""
+    return {option.shorthand: {"type": "raw"} for option in table if option.shorthand is not None}

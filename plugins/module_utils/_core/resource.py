@@ -6,11 +6,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from .options import OptionTable
 from .plan import Plan
 
 CurrentT = TypeVar("CurrentT")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Prospects:
+    """What the same run does before an object's turn. In check mode nothing of it shows on the host.
+
+    made holds, by noun and name, what the run makes or changes, as objects that refer to it need it (None where its
+    existence is all they need). moved names, as 'noun name', what the run removes or changes: it stands in
+    nobody's way any more.
+    """
+
+    made: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+    moved: frozenset[str] = frozenset()
+
+    def names(self, noun: str) -> frozenset[str]:
+        return frozenset(name for kind, name in self.made if kind == noun)
+
+    def objects(self, noun: str) -> dict[str, Any]:
+        return {name: value for (kind, name), value in self.made.items() if kind == noun}
+
+    def holding(self, users: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of users, each as 'noun name', that will still be there."""
+        return tuple(user for user in users if user not in self.moved)
+
+
+NO_PROSPECTS = Prospects()
 
 
 class Resource(Protocol[CurrentT]):
@@ -31,6 +60,15 @@ class Resource(Protocol[CurrentT]):
 
     @property
     def host(self) -> Any: ...
+
+    def expect(self, prospects: Prospects) -> None:
+        """Take into account what the same run does before; for check mode, called before observe."""
+
+    def foretell(self, current: CurrentT) -> Any:
+        """What prospects hold of this object once its plan has run."""
+
+    def identity(self, current: CurrentT) -> str:
+        """What tells this object from a later one of the same name; '' where nothing does."""
 
     def observe(self) -> CurrentT:
         """Read the host; changes nothing. An object under interrupted work is shown as it is."""
@@ -58,3 +96,20 @@ class Resource(Protocol[CurrentT]):
 
     def state(self, current: CurrentT) -> str:
         """The object's state in one word: absent, present, or an instance's power."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Noun:
+    """A kind of object: what every way to manage one needs to know, so that all of them are alike.
+
+    name is the module's and the key under which it returns the object, plural the key of lists. arguments is the
+    module's argument spec without the options of every module. build makes the resource from parameters of that
+    spec and from where everything lies (_host/paths.py); InvalidRequest for what can be seen from the parameters
+    alone. table has the options that parameter config takes, to know its secrets.
+    """
+
+    name: str
+    plural: str
+    arguments: Mapping[str, Any]
+    build: Callable[[Mapping[str, Any], Any], Resource[Any]]
+    table: OptionTable | None = None

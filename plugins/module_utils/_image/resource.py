@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .._core.errors import InvalidRequest, NotSupported
 from .._core.names import is_fingerprint, require_alias
 from .._core.plan import Plan
+from .._core.resource import NO_PROSPECTS, Noun, Prospects
 from .._host.paths import Paths
 from .architecture import find_architecture
 from .host import ImageHostOnDisk
@@ -32,6 +34,7 @@ class ImageResource:
         self.name = desired.name
         self.desired = desired
         self.host = ImageHostOnDisk(paths)
+        self._prospects = NO_PROSPECTS
 
     @property
     def locks(self) -> tuple[tuple[str, str, bool], ...]:
@@ -39,8 +42,18 @@ class ImageResource:
         own = ("image", self.name, False)
         return (("host", "all", False), own) if self.desired.state is State.ABSENT else (own,)
 
+    def expect(self, prospects: Prospects) -> None:
+        self._prospects = prospects
+
+    def foretell(self, current: Current) -> None:
+        return None
+
+    def identity(self, current: Current) -> str:
+        return ""  # an image made anew under its name is still the one that was asked for
+
     def observe(self) -> Current:
-        return self.host.observe(self.desired)
+        current = self.host.observe(self.desired)
+        return replace(current, users=self._prospects.holding(current.users))
 
     def is_busy(self, current: Current) -> bool:
         return current.is_under_work
@@ -103,3 +116,17 @@ def _host_architecture(where: str) -> str:
     if architecture is None:
         raise NotSupported(f"{where}: hosts of architecture {machine} are not supported: amd64 and arm64 are")
     return architecture
+
+
+IMAGE_NOUN = Noun(
+    "image",
+    "images",
+    {
+        "name": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "source": {"type": "dict"},
+        "aliases": {"type": "list", "elements": "str"},
+        "recreate": {"type": "str", "choices": ["never", "on-change"]},
+    },
+    build_image,
+)

@@ -276,6 +276,7 @@ class Host:
         return Surroundings(
             profiles=profiles,
             fingerprint=image.fingerprint if image is not None else None,
+            has_image=image is not None,
             is_image_ready=False,
             image_types=types,
             mounts_disks=image is None or image.mounts_disks,

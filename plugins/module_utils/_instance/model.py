@@ -257,13 +257,14 @@ class Current:
 class Surroundings:
     """The rest of the host as far as a plan needs it.
 
-    fingerprint is that of the wanted image, image_types what it can be used for; is_image_ready says that
-    nothing needs to be unpacked or made from it first. mounts_disks: a virtual machine of that image mounts its
-    disks by itself.
+    fingerprint is that of the wanted image, has_image whether there will be one at the instance's turn, image_types
+    what it can be used for; is_image_ready says that nothing needs to be unpacked or made from it first.
+    mounts_disks: a virtual machine of that image mounts its disks by itself.
     """
 
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     fingerprint: str | None = None
+    has_image: bool = False
     is_image_ready: bool = False
     image_types: frozenset[InstanceType] = frozenset(InstanceType)
     mounts_disks: bool = True

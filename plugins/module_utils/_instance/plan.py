@@ -164,7 +164,7 @@ def _blank_record(desired: Desired, around: Surroundings, base: Record | None) -
 def _missing_prerequisites(record: Record, around: Surroundings) -> tuple[str, ...]:
     """What does not exist yet; an earlier task of the same play may make it, so only check mode goes on."""
     missing = []
-    if around.fingerprint is None:
+    if not around.has_image:
         missing.append(f"image {record.image_name} does not exist: create it with tandem.machines.image")
     if record.pool and record.pool not in around.pools:
         missing.append(f"storage pool {record.pool} does not exist: create it with tandem.machines.storage_pool")

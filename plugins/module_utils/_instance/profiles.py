@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from .._core.names import require_name
 from .._core.options import Config, merge
 from .._core.plan import HIDDEN, Change, Plan, compare
+from .._core.resource import NO_PROSPECTS, Noun, Prospects
 from .._host.paths import Paths
 from .._spec.instance import INSTANCE
 from .model import Profile, parse_devices
@@ -131,11 +132,21 @@ class ProfileResource:
         self.name = desired.name
         self.host = StoredProfiles(paths)
         self.locks = (("host", "all", not desired.is_absent), ("profile", desired.name, False))
+        self._prospects = NO_PROSPECTS
+
+    def expect(self, prospects: Prospects) -> None:
+        self._prospects = prospects
+
+    def foretell(self, current: CurrentProfile) -> Profile:
+        return wanted_profile(self.desired, current.profile)
+
+    def identity(self, current: CurrentProfile) -> str:
+        return ""  # a profile is what it says, whoever wrote it
 
     def observe(self) -> CurrentProfile:
         profile = read_profile(self.host.paths, self.name)
         used_by = find_users(self.host.paths, self.name) if self.desired.is_absent and profile else ()
-        return CurrentProfile(profile, used_by)
+        return CurrentProfile(profile, self._prospects.holding(used_by))
 
     def is_busy(self, current: CurrentProfile) -> bool:
         return False  # a profile is one atomic write
@@ -189,3 +200,20 @@ def gather_profiles(params: Mapping[str, Any], paths: Paths) -> dict[str, Any]:
     profiles = [profile for profile in (read_profile(paths, name) for name in names) if profile is not None]
     shown = [{**show_profile(profile), "used_by": list(find_users(paths, profile.name))} for profile in profiles]
     return {"profiles": shown}
+
+
+PROFILE_NOUN = Noun(
+    "profile",
+    "profiles",
+    {
+        "name": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "description": {"type": "str"},
+        "config": {"type": "dict"},
+        "config_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
+        "devices": {"type": "dict"},
+        "devices_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
+    },
+    build_profile,
+    INSTANCE,
+)

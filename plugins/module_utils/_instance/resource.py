@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from .._core.errors import EngineError, InvalidRequest, MissingDependency
 from .._core.kinds import InstanceType, Power, State, Work
 from .._core.names import is_fingerprint, require_alias, require_name
-from .._core.options import take_shorthands
+from .._core.options import shorthand_arguments, take_shorthands
 from .._core.plan import Plan
+from .._core.resource import NO_PROSPECTS, Noun, Prospects
 from .._host.paths import Paths
 from .._spec.instance import INSTANCE
 from .conditions import require_conditions
@@ -79,6 +80,16 @@ class InstanceResource:
         self._conditions = conditions
         self._wait_timeout_seconds = wait_timeout_seconds
         self._around = Surroundings()
+        self._prospects = NO_PROSPECTS
+
+    def expect(self, prospects: Prospects) -> None:
+        self._prospects = prospects
+
+    def foretell(self, current: Current) -> None:
+        return None
+
+    def identity(self, current: Current) -> str:
+        return current.record.uuid if current.record is not None else ""
 
     @property
     def locks(self) -> tuple[tuple[str, str, bool], ...]:
@@ -90,7 +101,7 @@ class InstanceResource:
 
     def observe(self) -> Current:
         current = observe_instance(self.host, self.name)
-        self._around = self._observe_surroundings(current.record)
+        self._around = self._lay_prospects_over(self._observe_surroundings(current.record))
         return current
 
     def is_busy(self, current: Current) -> bool:
@@ -152,6 +163,19 @@ class InstanceResource:
     def state(self, current: Current) -> str:
         return "absent" if current.record is None else current.power.value
 
+    def _lay_prospects_over(self, around: Surroundings) -> Surroundings:
+        """The surroundings with what the same run makes before this instance."""
+        made = self._prospects
+        if not made.made:
+            return around
+        return replace(
+            around,
+            profiles={**around.profiles, **made.objects("profile")},
+            has_image=around.has_image or self.desired.image in made.names("image"),
+            pools=around.pools | made.names("storage_pool"),
+            bridges=around.bridges | made.names("network"),
+        )
+
     def _observe_surroundings(self, record: Record | None) -> Surroundings:
         desired = self.desired
         if desired.state is State.ABSENT:
@@ -164,6 +188,7 @@ class InstanceResource:
             return Surroundings(
                 profiles,
                 record.image,
+                has_image=True,
                 is_image_ready=True,
                 mounts_disks=record.is_container or _mounts_disks(self.host, record),
                 bridges=find_bridges(),
@@ -228,3 +253,34 @@ def show_current(host: Host, current: Current) -> dict[str, Any]:
         "pid": current.pid,
         "addresses": show_addresses(addresses),
     }
+
+
+INSTANCE_NOUN = Noun(
+    "instance",
+    "instances",
+    {
+        **shorthand_arguments(INSTANCE),
+        "name": {"type": "str", "required": True},
+        "state": {
+            "type": "str",
+            "choices": ["present", "started", "stopped", "restarted", "frozen", "absent"],
+            "default": "started",
+        },
+        "type": {"type": "str", "choices": ["container", "virtual-machine"]},
+        "image": {"type": "str"},
+        "profiles": {"type": "list", "elements": "str"},
+        "description": {"type": "str"},
+        "config": {"type": "dict"},
+        "config_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
+        "devices": {"type": "dict"},
+        "devices_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
+        "recreate": {"type": "str", "choices": ["never", "on-change", "always"], "default": "never"},
+        "when_restart_needed": {"type": "str", "choices": ["report", "restart", "fail"], "default": "report"},
+        "stop_timeout": {"type": "float", "default": 30.0},
+        "force_stop": {"type": "bool", "default": False},
+        "wait_for": {"type": "list", "elements": "str"},
+        "wait_timeout": {"type": "float", "default": 120.0},
+    },
+    build_instance,
+    INSTANCE,
+)

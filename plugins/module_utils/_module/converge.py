@@ -17,20 +17,20 @@ from .._host.locks import Lock, hold
 from .._host.paths import Paths
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Outcome:
-    """What happened to one resource (in check mode: what would)."""
+    """What happened to one resource (in check mode: what would). current is what was seen last."""
 
     plan: Plan[Any]
     previous_state: str
-    shown: dict[str, Any]
+    current: Any
     pending: tuple[str, ...]
 
-    def result(self, noun: str, name: str) -> dict[str, Any]:
-        """The module's return values."""
+    def result(self, noun: str, name: str, shown: dict[str, Any]) -> dict[str, Any]:
+        """The module's return values; shown is the object itself."""
         return {
             "changed": bool(self.plan.changes),
-            noun: self.shown,
+            noun: shown,
             "actions": self.plan.actions,
             "previous_state": self.previous_state,
             "pending": list(self.pending),
@@ -40,39 +40,38 @@ class Outcome:
 
 
 def converge(resource: Resource[Any], paths: Paths, lock_timeout_seconds: float, check_mode: bool) -> Outcome:
-    """Observe, plan, apply, observe again; raises EngineError.
+    """Observe, plan, apply, observe again; raises EngineError. Waiting is the caller's, since it takes minutes.
 
     A plan made without the lock is enough when there is nothing to do: a run that changes the object
     right now has marked its record before its first effect.
     """
-    glance = _glance(resource, check_mode)
-    if glance is not None:
-        current, plan = glance
-        if check_mode:
-            return Outcome(plan, resource.state(current), resource.predict(current), plan.pending)
-        if not plan.steps:
-            current = resource.wait(current)
-            return Outcome(plan, resource.state(current), resource.describe(current), plan.pending)
-    with hold(paths, [Lock(*lock) for lock in resource.locks], lock_timeout_seconds):
-        before, plan, after, again = _apply(resource)
-    # Waiting for a guest takes minutes; nobody else should have to wait with us.
-    after = resource.wait(after)
-    return Outcome(plan, resource.state(before), resource.describe(after), again.pending)
+    outcome = glance(resource, check_mode)
+    if outcome is not None and (check_mode or not outcome.plan.steps):
+        return outcome
+    return settle(resource, paths, lock_timeout_seconds)
 
 
-def _glance(resource: Resource[Any], check_mode: bool) -> tuple[Any, Plan[Any]] | None:
+def glance(resource: Resource[Any], check_mode: bool) -> Outcome | None:
     """State and plan as seen without the lock; None if the object is being changed by somebody else."""
     try:
         current = resource.observe()
         if resource.is_busy(current) and not check_mode:
             return None
-        return current, resource.plan(current)
+        plan = resource.plan(current)
     except InvalidRequest:
         raise
     except EngineError:
         if check_mode:
             raise
         return None
+    return Outcome(plan, resource.state(current), current, plan.pending)
+
+
+def settle(resource: Resource[Any], paths: Paths, lock_timeout_seconds: float) -> Outcome:
+    """Do what is to be done, with nobody else at it."""
+    with hold(paths, [Lock(*lock) for lock in resource.locks], lock_timeout_seconds):
+        before, plan, after, again = _apply(resource)
+    return Outcome(plan, resource.state(before), after, again.pending)
 
 
 def _apply(resource: Resource[Any]) -> tuple[Any, Plan[Any], Any, Plan[Any]]:

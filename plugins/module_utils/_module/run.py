@@ -16,10 +16,10 @@ from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
 from .._core.errors import EngineError, InvalidRequest, WrongInterpreter
 from .._core.options import OptionTable
-from .._core.resource import Resource
+from .._core.resource import Noun, Resource
 from .._host.distribution import DISTRIBUTION_PYTHON
 from .._host.paths import DEFAULT_ROOT, Paths
-from .converge import converge
+from .converge import Outcome, converge
 
 Params = Mapping[str, Any]
 
@@ -29,30 +29,27 @@ HOST_ARGUMENTS: dict[str, Any] = {
 }
 
 
-def shorthand_arguments(table: OptionTable) -> dict[str, Any]:
-    """Module options for the shorthands of a table; raw, since the table's own types parse them."""
-    return {option.shorthand: {"type": "raw"} for option in table if option.shorthand is not None}
+def run_resource(noun: Noun) -> None:
+    """main() of a module that manages one object.
 
-
-def run_resource(
-    arguments: Mapping[str, Any],
-    build: Callable[[Params, Paths], Resource[Any]],
-    table: OptionTable | None = None,
-    **constraints: Any,
-) -> None:
-    """main() of a module that manages one object: build makes it from the parameters.
-
-    Values of secret options of table, given in config, appear neither in the system log nor in the result.
+    Values of the noun's secret options, given in config, appear neither in the system log nor in the result.
     """
 
     def act(module: AnsibleModule, paths: Paths) -> dict[str, Any]:
-        resource = build(module.params, paths)
+        resource = noun.build(module.params, paths)
         outcome = converge(resource, paths, module.params["lock_timeout"], module.check_mode)
         for warning in (*outcome.plan.warnings, *outcome.plan.obstacles):
             module.warn(warning)
-        return outcome.result(resource.noun, resource.name)
+        return outcome.result(noun.name, resource.name, _show(resource, outcome, module.check_mode))
 
-    _run(arguments, act, constraints, table)
+    _run(noun.arguments, act, {}, noun.table)
+
+
+def _show(resource: Resource[Any], outcome: Outcome, check_mode: bool) -> dict[str, Any]:
+    """The object as it is (in check mode: would be) once everything is there that the task waits for."""
+    if check_mode:
+        return resource.predict(outcome.current)
+    return resource.describe(resource.wait(outcome.current))
 
 
 def run_info(

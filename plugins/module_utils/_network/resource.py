@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .._core.names import require_interface
 from .._core.plan import Plan
+from .._core.resource import NO_PROSPECTS, Noun, Prospects
 from .._host.paths import Paths
 from .._spec.network import NETWORK_CONFIG
 from .host import Host, observe_link
@@ -36,9 +38,21 @@ class NetworkResource:
         self.host = Host(paths, desired.name)
         # Removal keeps out every instance run: one that has seen the network may be about to join it.
         self.locks = (("host", "all", desired.state != "absent"), ("network", desired.name, False))
+        self._prospects = NO_PROSPECTS
+
+    def expect(self, prospects: Prospects) -> None:
+        self._prospects = prospects
+
+    def foretell(self, current: Current) -> None:
+        return None
+
+    def identity(self, current: Current) -> str:
+        return current.recorded.uuid if current.recorded is not None else ""
 
     def observe(self) -> Current:
-        return self.host.observe(self.desired)
+        current = self.host.observe(self.desired)
+        still = self._prospects.holding(_show_users(current.users))
+        return replace(current, users=tuple(user.partition(" ")[2] for user in still))
 
     def is_busy(self, current: Current) -> bool:
         return current.recorded is not None and current.recorded.intent.work is not None
@@ -102,7 +116,7 @@ def show_network(paths: Paths, name: str, current: Current) -> dict[str, Any]:
         "addresses": list(link.addresses) if link is not None else [],
         "hwaddr": current.network.hwaddr if current.network is not None else None,
         "mtu": link.mtu if link is not None else None,
-        "used_by": _show_users(current.users),
+        "used_by": list(_show_users(current.users)),
         "leases": _show_leases(paths, name),
         "drift": [change.path.replace("/", ": ") for change in drift],
     }
@@ -147,12 +161,12 @@ def _show_unmanaged(paths: Paths, name: str) -> dict[str, Any]:
         "addresses": list(link.addresses),
         "hwaddr": link.hwaddr,
         "mtu": link.mtu,
-        "used_by": _show_users(find_users(paths, name)),
+        "used_by": list(_show_users(find_users(paths, name))),
     }
 
 
-def _show_users(instances: tuple[str, ...]) -> list[str]:
-    return [f"instance {name}" for name in instances]
+def _show_users(instances: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"instance {name}" for name in instances)
 
 
 def _show_leases(paths: Paths, name: str) -> list[dict[str, Any]]:
@@ -160,3 +174,18 @@ def _show_leases(paths: Paths, name: str) -> list[dict[str, Any]]:
         {"address": lease.address, "hwaddr": lease.hwaddr, "hostname": lease.hostname, "expires": lease.expires}
         for lease in leases(paths, name)
     ]
+
+
+NETWORK_NOUN = Noun(
+    "network",
+    "networks",
+    {
+        "name": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "type": {"type": "str", "choices": ["bridge", "none"]},
+        "description": {"type": "str"},
+        "config": {"type": "dict"},
+        "config_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
+    },
+    build_network,
+)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from .._core.kinds import Work
 from .._core.names import require_name
 from .._core.options import merge
 from .._core.plan import Plan
+from .._core.resource import NO_PROSPECTS, Noun, Prospects
 from .._host.paths import Paths
-from .._spec.storage import STORAGE_POOL_CONFIG
+from .._spec.storage import POOL_DRIVERS, STORAGE_POOL_CONFIG
 from .host import Host
 from .layout import layout_of, pool_names
 from .model import Current, Desired, parse_desired
@@ -38,9 +39,20 @@ class StoragePoolResource:
         self.host = Host(paths)
         # Removal keeps out every instance run: one that has seen the pool may be about to make a volume in it.
         self.locks = (("host", "all", not desired.is_absent), ("pool", desired.name, False))
+        self._prospects = NO_PROSPECTS
+
+    def expect(self, prospects: Prospects) -> None:
+        self._prospects = prospects
+
+    def foretell(self, current: Current) -> None:
+        return None
+
+    def identity(self, current: Current) -> str:
+        return current.recorded.uuid if current.recorded is not None else ""
 
     def observe(self) -> Current:
-        return observe_pool(self.paths, self.name, self.desired.config.get("source"), self.desired.driver)
+        current = observe_pool(self.paths, self.name, self.desired.config.get("source"), self.desired.driver)
+        return replace(current, users=self._prospects.holding(current.users))
 
     def is_busy(self, current: Current) -> bool:
         return current.recorded is not None and current.recorded.work is not None
@@ -126,3 +138,18 @@ def _status(current: Current) -> str:
     if recorded.backing is Backing.LOOP and current.backing_bytes is None:
         return "Errored"
     return "Created" if current.presence is Presence.MOUNTED else "Unavailable"
+
+
+STORAGE_POOL_NOUN = Noun(
+    "storage_pool",
+    "storage_pools",
+    {
+        "name": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "driver": {"type": "str", "choices": list(POOL_DRIVERS)},
+        "description": {"type": "str"},
+        "config": {"type": "dict"},
+        "config_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
+    },
+    build_storage_pool,
+)

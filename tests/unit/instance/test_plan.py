@@ -119,6 +119,7 @@ def test_case(path: pathlib.Path) -> None:
     around = Surroundings(
         profiles=profiles,
         fingerprint=case.get("fingerprint", FINGERPRINT),
+        has_image=case.get("fingerprint", FINGERPRINT) is not None,
         image_types=frozenset(
             InstanceType(word) for word in case.get("image_types", [kind.value for kind in InstanceType])
         ),
