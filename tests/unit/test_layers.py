@@ -28,7 +28,7 @@ from ansible_collections.tandem.machines.tests.unit.imports import (
 
 RANKS = {
     "_bytecode": 0, "_core": 0, "_spec": 1, "_host": 2, "_storage": 3, "_network": 3, "_image": 3, "_instance": 4,
-    "_module": 5,
+    "_module": 5, "_stack": 6,
 }  # fmt: skip
 # One of these holds what a module imports first.
 FIRST_PACKAGES = {"_image", "_instance", "_module"}
