@@ -61,6 +61,10 @@ class Resource(Protocol[CurrentT]):
     @property
     def host(self) -> Any: ...
 
+    @property
+    def waits(self) -> bool:
+        """Whether wait has anything to wait for."""
+
     def expect(self, prospects: Prospects) -> None:
         """Take into account what the same run does before; for check mode, called before observe."""
 

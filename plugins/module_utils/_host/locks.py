@@ -20,8 +20,9 @@ from .files import ensure_directory
 from .paths import Paths
 
 # Everybody takes locks in this order, several of one kind by name: no two runs can wait for each other.
-# 'allocation' guards picking a free id or address; it is held for moments and nothing is locked inside it.
-ORDER = ("host", "pool", "image", "network", "profile", "instance", "volume", "allocation")
+# 'unpacking' guards making in a pool what the containers of an image stand on; 'allocation' picking a free id or
+# address: it is held for moments and nothing is locked inside it.
+ORDER = ("stack", "host", "pool", "image", "network", "profile", "instance", "volume", "unpacking", "allocation")
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,10 @@ class Paths:
     def profiles(self) -> Path:
         return self.root / "profiles"
 
+    @property
+    def stacks(self) -> Path:
+        return self.root / "stacks"
+
     def instance(self, name: str) -> Path:
         return self.instances / name
 

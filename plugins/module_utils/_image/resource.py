@@ -29,6 +29,7 @@ class ImageResource:
     """One desired image (see _core/resource.py)."""
 
     noun = "image"
+    waits = False
 
     def __init__(self, desired: Desired, paths: Paths) -> None:
         self.name = desired.name

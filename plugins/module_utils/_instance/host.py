@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 _PAGE_BYTES = 4096
 _ALLOCATION_SECONDS = 60
+_UNPACKING_SECONDS = 1800
 
 
 class Host:
@@ -331,9 +332,12 @@ class Host:
     def _ensure_image_volume(self, pool: Pool, fingerprint: str) -> None:
         if pool.has_image(fingerprint):
             return
-        directory = pool.begin_image(fingerprint)
-        self.images.unpack_root(fingerprint, directory / "rootfs")
-        pool.finish_image(fingerprint)
+        with hold(self.paths, [Lock("unpacking", f"{pool.name}.{fingerprint}")], _UNPACKING_SECONDS):
+            if pool.has_image(fingerprint):
+                return
+            directory = pool.begin_image(fingerprint)
+            self.images.unpack_root(fingerprint, directory / "rootfs")
+            pool.finish_image(fingerprint)
 
     def _require_bridges(self, record: Record) -> None:
         for name, nic in record.nics():

@@ -126,6 +126,7 @@ class ProfileResource:
     """One desired profile; see _core/resource.py."""
 
     noun = "profile"
+    waits = False
 
     def __init__(self, desired: DesiredProfile, paths: Paths) -> None:
         self.desired = desired

@@ -82,6 +82,10 @@ class InstanceResource:
         self._around = Surroundings()
         self._prospects = NO_PROSPECTS
 
+    @property
+    def waits(self) -> bool:
+        return bool(self._conditions)
+
     def expect(self, prospects: Prospects) -> None:
         self._prospects = prospects
 
@@ -94,10 +98,7 @@ class InstanceResource:
     @property
     def locks(self) -> tuple[tuple[str, str, bool], ...]:
         """The host shared, against the removal of pools, images and networks we build on."""
-        locks = [("host", "all", True), ("instance", self.name, False)]
-        if self._around.fingerprint is not None and not self._around.is_image_ready:
-            locks.append(("image", self._around.fingerprint, False))
-        return tuple(locks)
+        return ("host", "all", True), ("instance", self.name, False)
 
     def observe(self) -> Current:
         current = observe_instance(self.host, self.name)

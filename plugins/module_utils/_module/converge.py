@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from .._core.errors import Conflict, EngineError, InvalidRequest, NotConverged
+from .._core.errors import Conflict, EngineError, InvalidRequest, NotConverged, WrongInterpreter
 from .._core.plan import Plan
 from .._core.resource import Resource
 from .._host.locks import Lock, hold
@@ -58,7 +58,7 @@ def glance(resource: Resource[Any], check_mode: bool) -> Outcome | None:
         if resource.is_busy(current) and not check_mode:
             return None
         plan = resource.plan(current)
-    except InvalidRequest:
+    except (InvalidRequest, WrongInterpreter):
         raise
     except EngineError:
         if check_mode:

@@ -14,12 +14,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
-from .._core.errors import EngineError, InvalidRequest, WrongInterpreter
-from .._core.options import OptionTable
+from .._core.errors import InvalidRequest, WrongInterpreter
 from .._core.resource import Noun, Resource
 from .._host.distribution import DISTRIBUTION_PYTHON
 from .._host.paths import DEFAULT_ROOT, Paths
 from .converge import Outcome, converge
+from .failure import explain
 
 Params = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ def run_resource(noun: Noun) -> None:
             module.warn(warning)
         return outcome.result(noun.name, resource.name, _show(resource, outcome, module.check_mode))
 
-    _run(noun.arguments, act, {}, noun.table)
+    _run(noun.arguments, act, {}, None if noun.table is None else lambda params: secrets_in(noun, params))
 
 
 def _show(resource: Resource[Any], outcome: Outcome, check_mode: bool) -> dict[str, Any]:
@@ -64,27 +64,34 @@ def run_info(
 
 
 def run_action(
-    arguments: Mapping[str, Any], perform: Callable[[Params, Paths, bool], dict[str, Any]], **constraints: Any
+    arguments: Mapping[str, Any],
+    perform: Callable[[Params, Paths, bool], dict[str, Any]],
+    secrets: Callable[[Params], set[str]] | None = None,
+    **constraints: Any,
 ) -> None:
-    """main() of a module that performs an act, such as exec: perform is told whether it may only predict."""
+    """main() of a module that performs an act, such as exec: perform is told whether it may only predict.
+
+    secrets gives the values among the parameters that nobody may read in logs and results.
+    """
 
     def act(module: AnsibleModule, paths: Paths) -> dict[str, Any]:
         return perform(module.params, paths, module.check_mode)
 
-    _run(arguments, act, constraints)
+    _run(arguments, act, constraints, secrets)
 
 
 def _run(
     arguments: Mapping[str, Any],
     act: Callable[[AnsibleModule, Paths], dict[str, Any]],
     constraints: Mapping[str, Any],
-    table: OptionTable | None = None,
+    secrets: Callable[[Params], set[str]] | None = None,
 ) -> None:
     os.umask(0o077)
     module = AnsibleModule(
-        {**HOST_ARGUMENTS, **arguments}, supports_check_mode=True, no_log=table is not None, **constraints
+        {**HOST_ARGUMENTS, **arguments}, supports_check_mode=True, no_log=secrets is not None, **constraints
     )
-    module.no_log_values.update(_secrets(module.params, table))
+    if secrets is not None:
+        module.no_log_values.update(secrets(module.params))
     try:
         _require_seconds(module.params)
         result = act(module, _paths(module.params))
@@ -92,21 +99,24 @@ def _run(
         if has_respawned():
             module.fail_json(msg=str(error))
         respawn_module(DISTRIBUTION_PYTHON)
-    except EngineError as error:
-        module.fail_json(msg=str(error))
-    except PermissionError as error:
-        module.fail_json(msg=f"{error.strerror}: {error.filename}; this module needs root: set become: true")
-    except OSError as error:
-        module.fail_json(msg=f"{error.strerror or error}: {error.filename or 'the host'}")
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        module.fail_json(msg=message)
     else:
-        module.exit_json(**result)
+        for warning in result.pop("warnings", ()):
+            module.warn(warning)
+        # Of many objects some may have failed: their message stands beside what the others became.
+        (module.fail_json if result.get("failed") else module.exit_json)(**result)
 
 
-def _secrets(params: Params, table: OptionTable | None) -> set[str]:
-    """Values that nobody may read in logs and results."""
-    if table is None or not isinstance(params.get("config"), Mapping):
+def secrets_in(noun: Noun, params: object) -> set[str]:
+    """Values of the noun's secret options among the parameters of one object, checked or not."""
+    config = params.get("config") if isinstance(params, Mapping) else None
+    if noun.table is None or not isinstance(config, Mapping):
         return set()
-    options = ((table.find(str(key)), value) for key, value in params["config"].items())
+    options = ((noun.table.find(str(key)), value) for key, value in config.items())
     return {str(value) for option, value in options if option is not None and option.secret and value}
 
 

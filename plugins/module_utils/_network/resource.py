@@ -30,6 +30,7 @@ class NetworkResource:
     """One desired network; see _core/resource.py."""
 
     noun = "network"
+    waits = False
 
     def __init__(self, desired: Desired, paths: Paths) -> None:
         self.desired = desired

@@ -31,6 +31,7 @@ class StoragePoolResource:
     """One desired storage pool; see _core/resource.py."""
 
     noun = "storage_pool"
+    waits = False
 
     def __init__(self, desired: Desired, paths: Paths) -> None:
         self.desired = desired
