@@ -43,12 +43,14 @@ IMPURE_IMPORTS = {"os", "subprocess", "socket", "shutil", "lxc", "_lxc", "qemu",
 
 STARTS_HELPERS = {"_host/run.py"}
 # namespaces.py forks only to have a process that holds a new user namespace; it executes nothing.
+# workers.py forks to do our own work many times at once; it executes nothing either.
 # mount_namespace.py becomes, on a host with systemd, the program that it was given.
 STARTS_DAEMONS = {
     "_host/run.py",
     "_host/direct.py",
     "_host/supervisor.py",
     "_host/namespaces.py",
+    "_host/workers.py",
     "_host/mount_namespace.py",
 }
 MODULE_CODE_LINES = 40
