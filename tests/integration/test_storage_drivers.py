@@ -565,7 +565,7 @@ def test_leftovers_go_unless_somebody_works_on_them(pool: Pool, root: Path) -> N
     os.rename(pool.vm_directory("vm1"), pool.volumes / "virtual-machines/.new-vm1")
     pool.create_container("web1", FINGERPRINT, OWNER)
     os.rename(pool.volumes / "containers/web1", pool.volumes / "containers/.new-web1")
-    with hold(Paths(root / "state"), [Lock("image", OTHER_FINGERPRINT)], 1):
+    with hold(Paths(root / "state"), [Lock("unpacking", OTHER_FINGERPRINT)], 1):
         pool.remove_leftovers()
     assert os.listdir(pool.volumes / "virtual-machines") == os.listdir(pool.volumes / "containers") == []
     assert sorted(os.listdir(pool.volumes / "images")) == [f".new-{OTHER_FINGERPRINT}", FINGERPRINT]

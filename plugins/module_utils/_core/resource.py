@@ -74,6 +74,9 @@ class Resource(Protocol[CurrentT]):
     def identity(self, current: CurrentT) -> str:
         """What tells this object from a later one of the same name; '' where nothing does."""
 
+    def prepare(self) -> None:
+        """Import what applying needs; for whoever forks before, so that it is done once."""
+
     def observe(self) -> CurrentT:
         """Read the host; changes nothing. An object under interrupted work is shown as it is."""
 

@@ -52,6 +52,9 @@ class ImageResource:
     def identity(self, current: Current) -> str:
         return ""  # an image made anew under its name is still the one that was asked for
 
+    def prepare(self) -> None:
+        return
+
     def observe(self) -> Current:
         current = self.host.observe(self.desired)
         return replace(current, users=self._prospects.holding(current.users))

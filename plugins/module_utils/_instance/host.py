@@ -16,7 +16,9 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from .._core.errors import Conflict, TimedOut
@@ -65,6 +67,16 @@ class Host:
         from .._image.store import open_store
 
         return open_store(self.paths)
+
+    def load(self, kind: InstanceType) -> tuple[ModuleType, ...]:
+        """The modules that making, changing and removing an instance of that type needs, which verbs import late."""
+        from .._image import store
+        from .._network import hosts, leases
+        from .._storage import pool, registry
+        from . import steps
+
+        driver = self._containers if kind is InstanceType.CONTAINER else self._machines
+        return store, hosts, leases, pool, registry, steps, import_module(type(driver).__module__)
 
     def driver(self, record: Record) -> InstanceDriver:
         return self._containers if record.is_container else self._machines
@@ -332,7 +344,7 @@ class Host:
     def _ensure_image_volume(self, pool: Pool, fingerprint: str) -> None:
         if pool.has_image(fingerprint):
             return
-        with hold(self.paths, [Lock("unpacking", f"{pool.name}.{fingerprint}")], _UNPACKING_SECONDS):
+        with hold(self.paths, [Lock("unpacking", fingerprint)], _UNPACKING_SECONDS):
             if pool.has_image(fingerprint):
                 return
             directory = pool.begin_image(fingerprint)

@@ -144,6 +144,9 @@ class ProfileResource:
     def identity(self, current: CurrentProfile) -> str:
         return ""  # a profile is what it says, whoever wrote it
 
+    def prepare(self) -> None:
+        return
+
     def observe(self) -> CurrentProfile:
         profile = read_profile(self.host.paths, self.name)
         used_by = find_users(self.host.paths, self.name) if self.desired.is_absent and profile else ()

@@ -100,6 +100,9 @@ class InstanceResource:
         """The host shared, against the removal of pools, images and networks we build on."""
         return ("host", "all", True), ("instance", self.name, False)
 
+    def prepare(self) -> None:
+        self.host.load(self.desired.type or InstanceType.CONTAINER)
+
     def observe(self) -> Current:
         current = observe_instance(self.host, self.name)
         self._around = self._lay_prospects_over(self._observe_surroundings(current.record))

@@ -50,6 +50,9 @@ class NetworkResource:
     def identity(self, current: Current) -> str:
         return current.recorded.uuid if current.recorded is not None else ""
 
+    def prepare(self) -> None:
+        return
+
     def observe(self) -> Current:
         current = self.host.observe(self.desired)
         still = self._prospects.holding(_show_users(current.users))

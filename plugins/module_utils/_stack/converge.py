@@ -20,7 +20,6 @@ from .._module.failure import explain
 from .document import build_pruned
 from .members import kept_members, other_stacks, read_members, write_members
 from .model import Entry, Result, in_order
-from .nouns import LEVELS
 
 # Waiting for guests costs no more than a process each.
 _WAITING_WORKERS = 32
@@ -64,15 +63,13 @@ class _Run:
         self._is_claimed = False
 
     def converge(self) -> list[Result]:
-        for group in in_order(self._entries, LEVELS):
+        for group in in_order(self._entries):
             if self._goes_on():
                 (self._predict if self._wish.predicts else self._apply)(group)
         if not self._wish.predicts:
             self._await_all()
             self._remember()
-        return [
-            self._results.get(entry.key, Result(entry.noun.name, entry.name, msg=_NOT_BEGUN)) for entry in self._entries
-        ]
+        return [self._results.get(entry.key, Result(entry.kind, entry.name, msg=_NOT_BEGUN)) for entry in self._entries]
 
     def _unlisted(self) -> list[tuple[str, str]]:
         listed = {entry.key for entry in self._listed}
@@ -105,6 +102,8 @@ class _Run:
                 to_settle.append(entry)
         if to_settle:
             self._claim()
+            for entry in to_settle:
+                entry.resource.prepare()
             self._work(to_settle, self._wish.parallel, self._settle)
 
     def _glance(self, entry: Entry) -> Outcome | None:
@@ -125,11 +124,11 @@ class _Run:
         known, found = self._members[entry.key], entry.resource.identity(outcome.current)
         if known and found and known != found:
             warning = f"{entry} is left alone: it is not the one that stack {self._wish.name} made, which is gone"
-            return Result(entry.noun.name, entry.name, warnings=(warning,))
+            return Result(entry.kind, entry.name, warnings=(warning,))
         others = other_stacks(self._paths, self._wish.name or "", entry.key)
         if others:
             message = f"{entry} is not removed: it belongs to stack {others[0]}, too"
-            return Result(entry.noun.name, entry.name, failed=True, msg=message)
+            return Result(entry.kind, entry.name, failed=True, msg=message)
         return None
 
     def _settle(self, entry: Entry) -> Result:
@@ -199,13 +198,13 @@ def _attempt(entry: Entry, act: Callable[[], ActedT]) -> ActedT | Result:
 
 
 def _failure(entry: Entry, message: str) -> Result:
-    return Result(entry.noun.name, entry.name, failed=True, msg=message)
+    return Result(entry.kind, entry.name, failed=True, msg=message)
 
 
 def _result(entry: Entry, outcome: Outcome, obstacles: Sequence[str] = ()) -> Result:
     is_changed = bool(outcome.plan.changes)
     return Result(
-        kind=entry.noun.name,
+        kind=entry.kind,
         name=entry.name,
         changed=is_changed,
         actions=tuple(outcome.plan.actions),

@@ -10,47 +10,55 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._core.errors import InvalidRequest
-from .._core.resource import Noun
 from .._host.paths import Paths
 from .._module.items import ItemValidator
 from .._module.run import secrets_in
 from .model import ABSENT, Entry, require_once
-from .nouns import NOUNS
+from .nouns import KINDS, Kind
 
 
 def build_entries(document: Mapping[str, Any], paths: Paths) -> list[Entry]:
     """The objects of a document, lists of options by the nouns' plurals; InvalidRequest names the first wrong one."""
-    entries = [entry for noun in NOUNS for entry in _entries(noun, document.get(noun.plural), paths)]
+    entries = [entry for kind in KINDS for entry in _entries(kind, document.get(kind.plural), paths)]
     require_once(entries)
     return entries
 
 
 def build_pruned(members: Iterable[tuple[str, str]], paths: Paths) -> list[Entry]:
     """The removal of objects that are known by noun and name alone."""
-    nouns = {noun.name: noun for noun in NOUNS}
-    entries = []
-    for kind, name in members:
-        params = ItemValidator(nouns[kind].arguments).require({"name": name, "state": ABSENT}, f"{kind} {name}")
-        entries.append(Entry(nouns[kind], params, nouns[kind].build(params, paths), is_pruned=True))
-    return entries
+    kinds = {kind.name: kind for kind in KINDS}
+    return [
+        _entry(kinds[kind], _validator(kinds[kind]), {"name": name, "state": ABSENT}, f"{kind} {name}", paths, True)
+        for kind, name in members
+    ]
 
 
 def secrets_of(document: Mapping[str, Any]) -> set[str]:
     """Secret values anywhere in a document that nobody has checked yet."""
-    items = ((noun, item) for noun in NOUNS for item in document.get(noun.plural) or ())
-    return {secret for noun, item in items for secret in secrets_in(noun, item)}
+    given = ((kind, document.get(kind.plural)) for kind in KINDS)
+    return {secret for kind, items in given for item in items or () for secret in secrets_in(kind.load(), item)}
 
 
-def _entries(noun: Noun, items: object, paths: Paths) -> list[Entry]:
+def _entries(kind: Kind, items: object, paths: Paths) -> list[Entry]:
     if items is None:
         return []
     if not isinstance(items, list):
-        raise InvalidRequest(f"{noun.plural}: give a list of objects, not {items!r:.60}")
-    validator = ItemValidator(noun.arguments)
-    return [_entry(noun, validator, item, f"{noun.plural}[{number}]", paths) for number, item in enumerate(items)]
+        raise InvalidRequest(f"{kind.plural}: give a list of objects, not {items!r:.60}")
+    validator = _validator(kind)
+    return [_entry(kind, validator, item, _place(kind, number, item), paths) for number, item in enumerate(items)]
 
 
-def _entry(noun: Noun, validator: ItemValidator, item: object, place: str, paths: Paths) -> Entry:
+def _validator(kind: Kind) -> ItemValidator:
+    return ItemValidator(kind.load().arguments)
+
+
+def _place(kind: Kind, number: int, item: object) -> str:
     name = item.get("name") if isinstance(item, Mapping) else None
-    params = validator.require(item, f"{place} ({name})" if name else place)
-    return Entry(noun, params, noun.build(params, paths))
+    return f"{kind.plural}[{number}] ({name})" if name else f"{kind.plural}[{number}]"
+
+
+def _entry(
+    kind: Kind, validator: ItemValidator, item: object, place: str, paths: Paths, is_pruned: bool = False
+) -> Entry:
+    params = validator.require(item, place)
+    return Entry(kind.name, kind.level, params, kind.load().build(params, paths), is_pruned)

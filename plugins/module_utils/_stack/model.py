@@ -11,16 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._core.errors import InvalidRequest
-from .._core.resource import Noun, Resource
+from .._core.resource import Resource
 
 ABSENT = "absent"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Entry:
-    """One object of a stack. params are those of its own module; is_pruned: not listed any more."""
+    """One object of a stack: kind names its noun, params are those of its module. is_pruned: not listed any more."""
 
-    noun: Noun
+    kind: str
+    level: int
     params: Mapping[str, Any]
     resource: Resource[Any]
     is_pruned: bool = False
@@ -31,14 +32,14 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, str]:
-        return self.noun.name, self.name
+        return self.kind, self.name
 
     @property
     def is_absent(self) -> bool:
         return bool(self.params["state"] == ABSENT)
 
     def __str__(self) -> str:
-        return f"{self.noun.name} {self.name}"
+        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -78,23 +79,20 @@ def require_once(entries: Iterable[Entry]) -> None:
         seen.add(entry.key)
 
 
-def in_order(entries: Sequence[Entry], levels: Sequence[Sequence[Noun]]) -> Iterator[list[Entry]]:
+def in_order(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     """Entries in groups that follow each other; within a group, none knows another.
 
     First what nothing else refers to is removed, then everything is made and changed from the ground up, and
     what is still to be removed, and by then referred to no more, goes from the top down.
     """
-
-    def group(nouns: Sequence[Noun], is_absent: bool) -> list[Entry]:
-        return [entry for entry in entries if entry.noun in nouns and entry.is_absent is is_absent]
-
-    *lower, highest = levels
+    levels = sorted({entry.level for entry in entries})
     turns = (
-        group(highest, True),
-        *(group(nouns, False) for nouns in levels),
-        *(group(nouns, True) for nouns in reversed(lower)),
+        *((level, True) for level in levels[-1:]),
+        *((level, False) for level in levels),
+        *((level, True) for level in reversed(levels[:-1])),
     )
-    return (turn for turn in turns if turn)
+    groups = ([entry for entry in entries if (entry.level, entry.is_absent) == turn] for turn in turns)
+    return (group for group in groups if group)
 
 
 def summarize(failed: Sequence[Result], total: int) -> str:

@@ -2,21 +2,63 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
-"""The kinds of objects that a stack can hold. A new one needs its line here, and nothing else."""
+"""The kinds of objects that a stack can hold. A new one needs its row and its loader here, and nothing else."""
 
 from __future__ import annotations
 
-from .._core.resource import Noun
-from .._image.resource import IMAGE_NOUN
-from .._instance.profiles import PROFILE_NOUN
-from .._instance.resource import INSTANCE_NOUN
-from .._network.resource import NETWORK_NOUN
-from .._storage.resource import STORAGE_POOL_NOUN
+from collections.abc import Callable
+from dataclasses import dataclass
 
-# Nouns of one level do not know each other, those of a later one refer to those before.
-LEVELS: tuple[tuple[Noun, ...], ...] = (
-    (STORAGE_POOL_NOUN, NETWORK_NOUN, IMAGE_NOUN),
-    (PROFILE_NOUN,),
-    (INSTANCE_NOUN,),
+from .._core.resource import Noun
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Kind:
+    """A kind of object by its noun's name and plural; load imports the noun, which only stacks with one of it need.
+
+    Kinds of one level do not know each other, those of a higher one refer to those below.
+    """
+
+    name: str
+    plural: str
+    level: int
+    load: Callable[[], Noun]
+
+
+def _storage_pool() -> Noun:
+    from .._storage.resource import STORAGE_POOL_NOUN
+
+    return STORAGE_POOL_NOUN
+
+
+def _network() -> Noun:
+    from .._network.resource import NETWORK_NOUN
+
+    return NETWORK_NOUN
+
+
+def _image() -> Noun:
+    from .._image.resource import IMAGE_NOUN
+
+    return IMAGE_NOUN
+
+
+def _profile() -> Noun:
+    from .._instance.profiles import PROFILE_NOUN
+
+    return PROFILE_NOUN
+
+
+def _instance() -> Noun:
+    from .._instance.resource import INSTANCE_NOUN
+
+    return INSTANCE_NOUN
+
+
+KINDS = (
+    Kind("storage_pool", "storage_pools", 0, _storage_pool),
+    Kind("network", "networks", 0, _network),
+    Kind("image", "images", 0, _image),
+    Kind("profile", "profiles", 1, _profile),
+    Kind("instance", "instances", 2, _instance),
 )
-NOUNS: tuple[Noun, ...] = tuple(noun for level in LEVELS for noun in level)

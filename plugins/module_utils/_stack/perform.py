@@ -16,16 +16,16 @@ from .._host.paths import Paths
 from .converge import Wish, converge_stack
 from .document import build_entries
 from .model import summarize
-from .nouns import NOUNS
+from .nouns import KINDS
 from .text import plan_lines
 
 STACK_ARGUMENTS: Mapping[str, Any] = {
-    **{noun.plural: {"type": "list", "elements": "dict"} for noun in NOUNS},
+    **{kind.plural: {"type": "list", "elements": "dict"} for kind in KINDS},
     "name": {"type": "str"},
     "src": {"type": "path"},
     "parallel": {"type": "int"},
     "on_error": {"type": "str", "choices": ["continue", "stop"], "default": "continue"},
-    "prune": {"type": "list", "elements": "str", "choices": [noun.plural for noun in NOUNS], "default": []},
+    "prune": {"type": "list", "elements": "str", "choices": [kind.plural for kind in KINDS], "default": []},
 }
 
 
@@ -59,7 +59,7 @@ def _parse_wish(params: Mapping[str, Any], predicts: bool) -> Wish:
         raise InvalidRequest(f"parallel {parallel} is not a number of workers: give 1 or more, or leave it out")
     return Wish(
         name=name,
-        prune=frozenset(noun.name for noun in NOUNS if noun.plural in params["prune"]),
+        prune=frozenset(kind.name for kind in KINDS if kind.plural in params["prune"]),
         parallel=parallel or len(usable_cpus()),
         stops_on_error=params["on_error"] == "stop",
         lock_timeout_seconds=params["lock_timeout"],

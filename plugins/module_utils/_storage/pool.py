@@ -43,7 +43,7 @@ ROOT = "rootfs"
 _MOUNT_LOCK_SECONDS = 60
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # Whose lock says that somebody is working on the unfinished volume.
-_AREA_LOCKS = {IMAGES: "image", CONTAINERS: "instance", VIRTUAL_MACHINES: "instance", VOLUMES: "volume"}
+_AREA_LOCKS = {IMAGES: "unpacking", CONTAINERS: "instance", VIRTUAL_MACHINES: "instance", VOLUMES: "volume"}
 
 
 def open_pool(paths: Paths, name: str) -> Pool:

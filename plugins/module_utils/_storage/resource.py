@@ -51,6 +51,9 @@ class StoragePoolResource:
     def identity(self, current: Current) -> str:
         return current.recorded.uuid if current.recorded is not None else ""
 
+    def prepare(self) -> None:
+        return
+
     def observe(self) -> Current:
         current = observe_pool(self.paths, self.name, self.desired.config.get("source"), self.desired.driver)
         return replace(current, users=self._prospects.holding(current.users))

@@ -24,7 +24,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._stack.members imp
     write_members,
 )
 from ansible_collections.tandem.machines.plugins.module_utils._stack.model import Result, in_order, summarize
-from ansible_collections.tandem.machines.plugins.module_utils._stack.nouns import LEVELS, NOUNS
+from ansible_collections.tandem.machines.plugins.module_utils._stack.nouns import KINDS
 from ansible_collections.tandem.machines.plugins.module_utils._stack.text import plan_lines
 
 NIC_AND_DISK = {
@@ -53,7 +53,7 @@ def refusal(document: dict[str, Any], paths: Paths) -> str:
 
 
 def test_order_removes_users_first_and_what_they_used_last(paths: Paths) -> None:
-    turns = [sorted(map(str, turn)) for turn in in_order(build_entries(MIXED, paths), LEVELS)]
+    turns = [sorted(map(str, turn)) for turn in in_order(build_entries(MIXED, paths))]
     assert turns == [
         ["instance old"],
         ["image debian/12", "network tdbr1", "storage_pool default"],
@@ -86,10 +86,9 @@ def test_secrets_are_found_in_unchecked_items() -> None:
     assert secrets_of(document) == {"hunter2"}
 
 
-def test_every_noun_is_in_one_level_and_its_list_is_known_beside_ansible() -> None:
-    assert len({noun.name for noun in NOUNS}) == len(NOUNS)
-    assert tuple(noun.plural for noun in NOUNS if noun.plural in LISTS) == tuple(noun.plural for noun in NOUNS)
-    assert len(LISTS) == len(NOUNS)
+def test_kinds_are_what_their_nouns_say_and_known_beside_ansible() -> None:
+    assert [(kind.name, kind.plural) for kind in KINDS] == [(kind.load().name, kind.load().plural) for kind in KINDS]
+    assert tuple(kind.plural for kind in KINDS) == LISTS
 
 
 def wish(**options: Any) -> Wish:
