@@ -45,8 +45,19 @@ def shop() -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="session")
+def warm_host(prepared_host: Ansible, debian_image: str) -> None:
+    """What the first stack of a host and the first virtual machine of an image leave for all later ones."""
+    document = {
+        "profiles": [{"name": "first"}],
+        "instances": [container("first", type="virtual-machine", state="present")],
+    }
+    prepared_host.task("stack", name="first", **document)
+    prepared_host.task("stack", name="first", prune=EVERYTHING)
+
+
 @pytest.fixture
-def stack(ansible: Ansible, debian_image: str) -> Iterator[Ansible]:
+def stack(warm_host: None, ansible: Ansible) -> Iterator[Ansible]:
     """Whatever a test leaves of its stack is removed."""
     yield ansible
     for name in (STACK, f"{STACK}-2"):
@@ -73,7 +84,7 @@ def test_document_is_checked_applied_changed_and_pruned(stack: Ansible) -> None:
         assert flags == (True, True, False, False), runs
         assert same_plan(runs.check, runs.apply)
         assert runs.check.result.get("diff") == runs.apply.result.get("diff")
-        assert runs.apply_again["plan"] == []
+        assert [line for line in runs.apply_again["plan"] if not line.startswith("! ")] == []
         return runs.apply
 
     assert four(shop())["plan"] == [

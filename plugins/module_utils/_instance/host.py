@@ -41,7 +41,7 @@ from .model import (
     Surroundings,
 )
 from .record import render_devices
-from .store import all_records, read_record, write_record
+from .store import read_record, used_numbers, write_record
 
 if TYPE_CHECKING:
     from .._image.store import ImageStore
@@ -150,8 +150,7 @@ class Host:
         self.require_creatable(record)
         fingerprint = self.images.require(record.image_name).fingerprint
         with hold(self.paths, [Lock("allocation")], _ALLOCATION_SECONDS):
-            others = [other for other in all_records(self.paths) if other.name != record.name]
-            write_record(self.paths, replace(_choose_identity(record, others), image=fingerprint))
+            write_record(self.paths, replace(_choose_identity(self.paths, record), image=fingerprint))
 
     def write_record(self, record: Record) -> None:
         """Devices that are new or changed are required first: a record must not promise what cannot be."""
@@ -453,7 +452,7 @@ def nic_definition(record: Record, name: str, guest_name: str, device: Device) -
     )
 
 
-def _choose_identity(record: Record, others: list[Record]) -> Record:
+def _choose_identity(paths: Paths, record: Record) -> Record:
     """record with a uuid, its creation time and the ids its type needs."""
     import uuid
 
@@ -461,13 +460,12 @@ def _choose_identity(record: Record, others: list[Record]) -> Record:
 
     chosen = replace(record, uuid=str(uuid.uuid4()), created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     if record.is_container:
-        used = {int(other.volatile["idmap.base"]) for other in others if "idmap.base" in other.volatile}
-        volatile = {"idmap.base": str(next_container_base(used))}
+        volatile = {"idmap.base": str(next_container_base(used_numbers(paths, "idmap.base", record.name)))}
     else:
-        used = {int(other.volatile["qemu.uid"]) for other in others if "qemu.uid" in other.volatile}
         from .qemu.program import ask_program
 
-        volatile = {"qemu.uid": str(next_machine_id(used)), "qemu.machine": ask_program()[1]}
+        number = next_machine_id(used_numbers(paths, "qemu.uid", record.name))
+        volatile = {"qemu.uid": str(number), "qemu.machine": ask_program()[1]}
     return replace(chosen, volatile={**record.volatile, **volatile})
 
 

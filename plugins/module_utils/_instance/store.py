@@ -41,6 +41,19 @@ def all_records(paths: Paths) -> Iterator[Record]:
             yield record
 
 
+def used_numbers(paths: Paths, key: str, but: str) -> set[int]:
+    """The values that a volatile key has in the records of all instances but one; Conflict if a record is damaged.
+
+    Creations ask this with everybody else waiting, so nothing else of the records is looked at.
+    """
+    used = set()
+    for name in instance_names(paths):
+        data = read_json(paths.instance(name) / "instance.json") if name != but else None
+        if data is not None and key in data.get("volatile", {}):
+            used.add(int(data["volatile"][key]))
+    return used
+
+
 def read_profile(paths: Paths, name: str) -> Profile | None:
     data = read_json(paths.profile(name))
     return parse_profile(data) if data is not None else None
