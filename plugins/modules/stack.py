@@ -56,8 +56,8 @@ options:
   prune:
     description:
       - Kinds of objects of which nothing is to be left that this stack once listed and lists no longer.
-      - An object that another stack lists too, that is protected (C(security.protection.delete)) or in use is not
-        removed, and the task fails. One that was made anew by somebody else under the same name is left alone.
+      - An object that is protected (C(security.protection.delete)) or in use is not removed, and the task fails. One
+        that another stack lists too, or that somebody made anew under the same name, is left alone with a warning.
     type: list
     elements: str
     choices: [storage_pools, networks, images, profiles, instances]

@@ -145,9 +145,12 @@ def test_prune_leaves_what_is_protected_shared_or_not_ours(stack: Ansible) -> No
     try:
         refused = stack.failure("stack", name=STACK, prune=["instances"])
         assert refused.message == (
-            "2 of 3 objects failed: instance test-kept: security.protection.delete is set: set it to false to delete "
-            f"it; instance test-shared is not removed: it belongs to stack {STACK}-2, too"
+            "1 of 3 objects failed: instance test-kept: security.protection.delete is set: set it to false to delete it"
         )
+        assert sorted(refused["warnings"]) == [
+            "instance test-replaced is left alone: it is not the one that stack test-shop made, which is gone",
+            "instance test-shared is left alone: it belongs to stack test-shop-2, too",
+        ]
         assert len(stack.task("instance_info")["instances"]) == 3
     finally:
         stack.task("instance", name="test-kept", state="present", config={"security.protection.delete": False})
@@ -177,7 +180,7 @@ def test_src_is_read_where_ansible_runs_and_check_mode_prints_the_plan(stack: An
         ({"prune": ["instances"]}, "give the stack a name"),
         ({"parallel": 0}, "parallel 0 is not a number of workers"),
         ({"name": "a b"}, "stack name 'a b' is not valid"),
-        ({"instances": [container("test-a", config={"environment.X": "a\nb"})]}, "instances[0]"),
+        ({"instances": [container("test-a", config={"environment.X": "a\nb"})]}, "environment.X"),
     ],
 )
 def test_wrong_input_changes_nothing(stack: Ansible, document: dict[str, Any], message: str) -> None:

@@ -111,25 +111,25 @@ class _Run:
         # What is to be pruned is looked at as closely as in check mode: anything odd about it is a reason to stop.
         seen = _attempt(entry, lambda: glance(entry.resource, self._wish.predicts or entry.is_pruned))
         if isinstance(seen, Outcome) and entry.is_pruned:
-            seen = self._refuse(entry, seen) or seen
+            seen = self._spare(entry, seen) or seen
         if isinstance(seen, Result):
             self._results[entry.key] = seen
             return None
         return seen
 
-    def _refuse(self, entry: Entry, outcome: Outcome) -> Result | None:
-        """Why an object that this stack once had must not be pruned."""
+    def _spare(self, entry: Entry, outcome: Outcome) -> Result | None:
+        """An object that this stack lets go of, but must not remove; None if it is to be removed."""
         if not outcome.plan.changes:
             return None
         known, found = self._members[entry.key], entry.resource.identity(outcome.current)
-        if known and found and known != found:
-            warning = f"{entry} is left alone: it is not the one that stack {self._wish.name} made, which is gone"
-            return Result(entry.kind, entry.name, warnings=(warning,))
         others = other_stacks(self._paths, self._wish.name or "", entry.key)
-        if others:
-            message = f"{entry} is not removed: it belongs to stack {others[0]}, too"
-            return Result(entry.kind, entry.name, failed=True, msg=message)
-        return None
+        if known and found and known != found:
+            reason = f"it is not the one that stack {self._wish.name} made, which is gone"
+        elif others:
+            reason = f"it belongs to stack {others[0]}, too"
+        else:
+            return None
+        return Result(entry.kind, entry.name, warnings=(f"{entry} is left alone: {reason}",))
 
     def _settle(self, entry: Entry) -> Result:
         return _result(entry, settle(entry.resource, self._paths, self._wish.lock_timeout_seconds))

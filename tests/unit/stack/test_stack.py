@@ -130,11 +130,11 @@ def test_pruned_is_what_the_stack_made_and_nobody_else_lists(paths: Paths) -> No
     assert [plan_lines(results) for results in (predicted, applied)] == [["- remove profile b"]] * 2
     assert sorted(path.stem for path in paths.profiles.iterdir()) == ["a", "mine"]
     run("other", "a")
-    [refused] = run("shop")
-    assert refused.failed and refused.msg == "profile a is not removed: it belongs to stack other, too"
     assert other_stacks(paths, "shop", ("profile", "a")) == ["other"]
-    run("other")
-    assert (paths.profiles / "a.json").exists()
+    [spared] = run("shop")
+    assert not spared.changed and spared.warnings == ("profile a is left alone: it belongs to stack other, too",)
+    assert run("shop") == [] and (paths.profiles / "a.json").exists()
+    assert plan_lines(run("other")) == ["- remove profile a"]
 
 
 def test_stop_on_error_begins_nothing_more(paths: Paths) -> None:
