@@ -170,22 +170,25 @@ def test_src_is_read_where_ansible_runs_and_check_mode_prints_the_plan(stack: An
     assert "missing.yml" in stack.failure("stack", src="missing.yml").message
 
 
-@pytest.mark.parametrize(
-    ("document", "message"),
-    [
-        ({"instances": [{"name": "test-a", "imge": "x"}]}, "unknown option 'imge'; did you mean image?"),
-        ({"networks": [{"name": "tdx0", "config": {"ipv4.addres": "x"}}]}, "did you mean ipv4.address?"),
-        ({"instances": [{"name": "test-a"}, {"name": "test-a"}]}, "instance test-a is listed twice"),
-        ({"instances": [{"name": "../x"}]}, "instance name '../x' is not valid"),
-        ({"prune": ["instances"]}, "give the stack a name"),
-        ({"parallel": 0}, "parallel 0 is not a number of workers"),
-        ({"name": "a b"}, "stack name 'a b' is not valid"),
-        ({"instances": [container("test-a", config={"environment.X": "a\nb"})]}, "environment.X"),
-    ],
+WRONG: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"instances": [{"name": "test-a", "imge": "x"}]}, "unknown option 'imge'; did you mean image?"),
+    ({"networks": [{"name": "tdx0", "config": {"ipv4.addres": "x"}}]}, "did you mean ipv4.address?"),
+    ({"instances": [{"name": "test-a"}, {"name": "test-a"}]}, "instance test-a is listed twice"),
+    ({"instances": [{"name": "../x"}]}, "instance name '../x' is not valid"),
+    ({"prune": ["instances"]}, "give the stack a name"),
+    ({"parallel": 0}, "parallel 0 is not a number of workers"),
+    ({"name": "a b"}, "stack name 'a b' is not valid"),
+    ({"instances": [container("test-a", config={"environment.X": "a\nb"})]}, "config option environment.X"),
 )
-def test_wrong_input_changes_nothing(stack: Ansible, document: dict[str, Any], message: str) -> None:
-    good = {"profiles": [profile("test-good", "tdtest0")]}
-    assert message in stack.failure("stack", **{**good, **document}).message
+
+
+def test_wrong_input_changes_nothing(stack: Ansible) -> None:
+    good = {"profiles": [profile("test-good", "tdtest0")], "root": str(stack.root)}
+    tasks = [{"tandem.machines.stack": {**good, **document}, "ignore_errors": True} for document, _unused in WRONG]
+    run = stack.playbook([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}])
+    assert run.status == 0 and "Traceback" not in run.output, run.output
+    for result, (_unused, message) in zip(run.results, WRONG, strict=True):
+        assert result.status == "ignored" and message in result.message and "\n" not in result.message
     assert "test-good" not in [found["name"] for found in stack.task("profile_info")["profiles"]]
 
 

@@ -278,7 +278,9 @@ class Host:
             if path.name != "instance.json":
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
-    def observe_surroundings(self, profiles: Mapping[str, Profile], image_name: str | None) -> Surroundings:
+    def observe_surroundings(
+        self, profiles: Mapping[str, Profile], image_name: str | None, bridges: frozenset[str]
+    ) -> Surroundings:
         """What a creation depends on."""
         image = self.images.find(image_name) if image_name is not None else None
         types = frozenset(InstanceType)
@@ -293,7 +295,7 @@ class Host:
             image_types=types,
             mounts_disks=image is None or image.mounts_disks,
             pools=frozenset(path.parent.name for path in self.paths.pools.glob("*/pool.json")),
-            bridges=find_bridges(),
+            bridges=bridges,
         )
 
     def known_addresses(self, record: Record) -> tuple[Address, ...]:
@@ -422,9 +424,10 @@ def missing_directories(name: str, disks: Iterable[DiskDefinition]) -> tuple[str
     )
 
 
-def find_bridges() -> frozenset[str]:
-    """Names of the bridges of this network namespace."""
-    return frozenset(name for name in os.listdir("/sys/class/net") if os.path.exists(f"/sys/class/net/{name}/bridge"))
+def find_bridges(names: Iterable[str]) -> frozenset[str]:
+    """Those of names that are bridges of this network namespace. A host with many guests has many interfaces: only
+    those that matter are looked at."""
+    return frozenset(name for name in names if os.path.exists(f"/sys/class/net/{name}/bridge"))
 
 
 def derived_id(record: Record, device: str) -> str:

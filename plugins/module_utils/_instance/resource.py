@@ -6,14 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import EngineError, InvalidRequest, MissingDependency
 from .._core.kinds import InstanceType, Power, State, Work
-from .._core.names import is_fingerprint, require_alias, require_name
+from .._core.names import is_fingerprint, is_interface, require_alias, require_name
 from .._core.options import shorthand_arguments, take_shorthands
 from .._core.plan import Plan
 from .._core.resource import NO_PROSPECTS, Noun, Prospects
@@ -21,7 +21,7 @@ from .._host.paths import Paths
 from .._spec.instance import INSTANCE
 from .conditions import require_conditions
 from .host import Host, find_bridges
-from .model import Address, Current, Desired, Record, Surroundings
+from .model import Address, Current, Desired, Profile, Record, Surroundings
 from .plan import DEFAULT_PROFILE, plan_instance, target_power, where
 from .show import show_addresses, show_record
 from .store import read_profiles, read_record
@@ -188,6 +188,7 @@ class InstanceResource:
             record = None
         listed = desired.profiles if desired.profiles is not None else record.profiles if record else (DEFAULT_PROFILE,)
         profiles = read_profiles(self.host.paths, listed)
+        bridges = find_bridges(_bridge_names(desired, record, profiles.values()))
         if record is not None and record.is_whole and _asks_for_no_other(desired, record):
             return Surroundings(
                 profiles,
@@ -195,15 +196,26 @@ class InstanceResource:
                 has_image=True,
                 is_image_ready=True,
                 mounts_disks=record.is_container or _mounts_disks(self.host, record),
-                bridges=find_bridges(),
+                bridges=bridges,
             )
-        return self.host.observe_surroundings(profiles, desired.image or (record.image_name if record else None))
+        image = desired.image or (record.image_name if record else None)
+        return self.host.observe_surroundings(profiles, image, bridges)
 
 
 def _asks_for_no_other(desired: Desired, record: Record) -> bool:
     """Whether the task is content with the image and the type that the instance has."""
     is_same = desired.image in (None, record.image_name) and desired.type in (None, record.type)
     return is_same and desired.recreate == "never"
+
+
+def _bridge_names(desired: Desired, record: Record | None, profiles: Iterable[Profile]) -> set[str]:
+    """Every bridge that the instance may be told to use, by whomever."""
+    known = [record.expanded_devices] if record is not None else []
+    devices = [device.options for some in (*known, *(one.devices for one in profiles)) for device in some.values()]
+    given = [options for options in desired.devices.values() if isinstance(options, Mapping)]
+    named = (options.get(key) for options in (*devices, *given) for key in ("network", "parent"))
+    # What is no name is refused where devices are parsed, after this.
+    return {name for name in named if isinstance(name, str) and is_interface(name)}
 
 
 def _mounts_disks(host: Host, record: Record) -> bool:

@@ -14,6 +14,7 @@ from ansible.errors import AnsibleActionFail
 from ansible_collections.tandem.machines.plugins.action.stack import LISTS, merge_document
 from ansible_collections.tandem.machines.plugins.module_utils._core.errors import Conflict, InvalidRequest
 from ansible_collections.tandem.machines.plugins.module_utils._core.resource import Prospects
+from ansible_collections.tandem.machines.plugins.module_utils._host import paths as host_paths
 from ansible_collections.tandem.machines.plugins.module_utils._host.paths import Paths
 from ansible_collections.tandem.machines.plugins.module_utils._stack.converge import Wish, converge_stack
 from ansible_collections.tandem.machines.plugins.module_utils._stack.document import build_entries, secrets_of
@@ -41,7 +42,8 @@ MIXED: dict[str, Any] = {
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> Paths:
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    monkeypatch.setattr(host_paths, "RUN_ROOT", str(tmp_path / "run"))
     return Paths(tmp_path / "root")
 
 
