@@ -65,7 +65,8 @@ options:
   parallel:
     description:
       - How many objects are worked on at the same time; by default as many as the host has CPUs.
-      - Waiting for guests (C(wait_for)) comes last, for all of them at the same time.
+      - Containers are waited for (C(wait_for)) at the end, all at the same time. A virtual machine is waited for in its
+        turn, so that no more of them boot at once.
     type: int
   on_error:
     description: With V(stop), no further object is begun once one has failed.

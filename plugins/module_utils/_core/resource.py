@@ -65,6 +65,9 @@ class Resource(Protocol[CurrentT]):
     def waits(self) -> bool:
         """Whether wait has anything to wait for."""
 
+    def waits_in_turn(self, current: CurrentT) -> bool:
+        """Whether others should begin only when the wait is over: a boot that takes much of the host."""
+
     def expect(self, prospects: Prospects) -> None:
         """Take into account what the same run does before; for check mode, called before observe."""
 

@@ -43,6 +43,9 @@ class ImageResource:
         own = ("image", self.name, False)
         return (("host", "all", False), own) if self.desired.state is State.ABSENT else (own,)
 
+    def waits_in_turn(self, current: Current) -> bool:
+        return False
+
     def expect(self, prospects: Prospects) -> None:
         self._prospects = prospects
 

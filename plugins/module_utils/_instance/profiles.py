@@ -135,6 +135,9 @@ class ProfileResource:
         self.locks = (("host", "all", not desired.is_absent), ("profile", desired.name, False))
         self._prospects = NO_PROSPECTS
 
+    def waits_in_turn(self, current: CurrentProfile) -> bool:
+        return False
+
     def expect(self, prospects: Prospects) -> None:
         self._prospects = prospects
 

@@ -86,6 +86,10 @@ class InstanceResource:
     def waits(self) -> bool:
         return bool(self._conditions)
 
+    def waits_in_turn(self, current: Current) -> bool:
+        """Containers boot on the side; of virtual machines, emulated ones at that, a host bears few at once."""
+        return self.waits and current.record is not None and not current.record.is_container
+
     def expect(self, prospects: Prospects) -> None:
         self._prospects = prospects
 

@@ -41,6 +41,9 @@ class NetworkResource:
         self.locks = (("host", "all", desired.state != "absent"), ("network", desired.name, False))
         self._prospects = NO_PROSPECTS
 
+    def waits_in_turn(self, current: Current) -> bool:
+        return False
+
     def expect(self, prospects: Prospects) -> None:
         self._prospects = prospects
 

@@ -42,6 +42,9 @@ class StoragePoolResource:
         self.locks = (("host", "all", not desired.is_absent), ("pool", desired.name, False))
         self._prospects = NO_PROSPECTS
 
+    def waits_in_turn(self, current: Current) -> bool:
+        return False
+
     def expect(self, prospects: Prospects) -> None:
         self._prospects = prospects
 
