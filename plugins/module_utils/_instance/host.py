@@ -61,6 +61,7 @@ class Host:
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
         self.supervisor = open_supervisor(paths)
+        self._mounted: dict[str, Pool] = {}
 
     @property
     def images(self) -> ImageStore:
@@ -314,20 +315,26 @@ class Host:
 
     def has_volume(self, record: Record) -> bool:
         """Whether the root disk is there; a pool that is not mounted yet cannot tell and counts as having it."""
-        from .._storage.pool import find_pool
-
-        pool = find_pool(self.paths, record.pool)
+        pool = self._find_pool(record.pool)
         if pool is None:
             return (self.paths.pool(record.pool) / "pool.json").exists()
         if record.is_container:
             return pool.has_container(record.name)
         return pool.has_vm(record.name) and (pool.vm_directory(record.name) / "root.qcow2").exists()
 
-    def disk_usage(self, record: Record) -> VolumeUsage:
+    def _find_pool(self, name: str) -> Pool | None:
+        """A mounted pool; looked for once, as it stays mounted as long as somebody looks at what is in it."""
         from .._storage.pool import find_pool
+
+        pool = self._mounted.get(name) or find_pool(self.paths, name)
+        if pool is not None:
+            self._mounted[name] = pool
+        return pool
+
+    def disk_usage(self, record: Record) -> VolumeUsage:
         from .._storage.record import Usage
 
-        pool = find_pool(self.paths, record.pool)
+        pool = self._find_pool(record.pool)
         if pool is None or not self.has_volume(record):
             return Usage(None)
         return pool.container_usage(record.name) if record.is_container else pool.vm_usage(record.name)

@@ -21,7 +21,7 @@ from .._host.paths import Paths
 from .._spec.instance import INSTANCE
 from .conditions import require_conditions
 from .host import Host, find_bridges
-from .model import Address, Current, Desired, Profile, Record, Surroundings
+from .model import Address, Current, Desired, InstanceDefinition, Profile, Record, Surroundings
 from .plan import DEFAULT_PROFILE, plan_instance, target_power, where
 from .show import show_addresses, show_record
 from .store import read_profiles, read_record
@@ -243,15 +243,15 @@ def observe_instance(host: Host, name: str) -> Current:
         pid=driver.pid(definition) if is_up else None,
         in_force=driver.in_force(definition) if is_up else {},
         started_with=driver.started_with(definition) if is_up else None,
-        is_defined=_is_defined(host, record),
+        is_defined=_is_defined(host, definition),
         has_volume=is_up or host.has_volume(record),
     )
 
 
-def _is_defined(host: Host, record: Record) -> bool:
+def _is_defined(host: Host, definition: InstanceDefinition) -> bool:
     """Whether native files and boot unit are current. A record that cannot be rendered is not, and can still be
     changed or removed."""
-    driver, definition = host.driver(record), host.definition(record)
+    driver = host.driver(definition.record)
     try:
         return driver.is_defined_current(definition) and host.supervisor.is_installed(driver.unit(definition))
     except (InvalidRequest, MissingDependency):
