@@ -73,12 +73,16 @@ def _expect_success(ansible: Ansible, plays: list[dict[str, object]]) -> None:
 def debian_image(prepared_host: Ansible) -> str:
     """The alias of a Debian image that serves containers and virtual machines, built once for all tests."""
     source = {"type": "build", "distribution": "debian", "release": "bookworm"}
-    first = {"name": "first"}
+    made = {"name": "first", "image": IMAGE}
+    absent = {"name": "first", "state": "absent", "force_stop": True, "stop_timeout": 0.1}
     prepared_host.tasks(
         {"tandem.machines.image": {"name": IMAGE, "source": source}},
-        # The pool keeps the unpacked image for the next instance; only the first test would seem to leave it behind.
-        {"tandem.machines.instance": {**first, "image": IMAGE}},
-        {"tandem.machines.instance": {**first, "state": "absent", "force_stop": True, "stop_timeout": 0.1}},
+        # The pool keeps the unpacked image for the next container, and the image its disk for the next virtual
+        # machine; only the first test would seem to leave them behind.
+        {"tandem.machines.instance": made},
+        {"tandem.machines.instance": absent},
+        {"tandem.machines.instance": {**made, "type": "virtual-machine", "state": "present"}},
+        {"tandem.machines.instance": absent},
     )
     return IMAGE
 
