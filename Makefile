@@ -78,8 +78,8 @@ integration: tools ## Real containers and VMs on this machine; as root
 bench: tools ## Compare with the same work done by hand; as root
 	$(RUN) ansible_collections.tandem.machines.tests.bench.bench
 
-torture: tools ## Integration tests that take minutes: modules killed at many moments, a host with systemd; as root
-	$(PYTEST) tests/integration/test_kill.py tests/integration/test_systemd.py tests/integration/test_connection.py
+torture: tools ## Integration tests that take minutes: killed at many moments, what is slow in emulation; as root
+	TANDEM_MOMENTS=$${TANDEM_MOMENTS:-12} $(PYTEST) tests/integration -m "torture or moments"
 
 generate: tools ## Rewrite the files that are generated from other files
 	$(RUN) ansible_collections.tandem.machines.tools.generate

@@ -109,8 +109,10 @@ def test_all_blocks_are_of_a_kind_that_is_tested() -> None:
 def test_readme_works_as_written(fresh_clone: Path, untouched_machine: None) -> None:
     try:
         follow_readme(fresh_clone)
-    finally:
+    except BaseException:
         shell(fresh_clone, CLEAN)
+        raise
+    # The last thing that the README says is to remove it all.
     assert not DEFAULT_ROOT.exists()
 
 

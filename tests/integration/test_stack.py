@@ -127,7 +127,8 @@ def test_three_of_twenty_fail_and_are_repaired_alone(stack: Ansible) -> None:
     failed = stack.failure("stack", name=STACK, instances=items)
     assert failed.message.startswith("3 of 20 objects failed: instance test-many03: profile missing does not exist")
     assert set(failed_names(failed)) == broken
-    running = [one["name"] for one in stack.task("instance_info")["instances"] if one["status"] == "running"]
+    present = stack.task("instance_info", name=names)["instances"]
+    running = [one["name"] for one in present if one["status"] == "running"]
     assert running == [name for name in names if name not in broken]
     repaired = stack.task("stack", name=STACK, instances=[container(name) for name in names])
     assert changed_names(repaired) == [f"instance {name}" for name in sorted(broken)]
@@ -151,7 +152,8 @@ def test_prune_leaves_what_is_protected_shared_or_not_ours(stack: Ansible) -> No
             "instance test-replaced is left alone: it is not the one that stack test-shop made, which is gone",
             "instance test-shared is left alone: it belongs to stack test-shop-2, too",
         ]
-        assert len(stack.task("instance_info")["instances"]) == 3
+        names = [item["name"] for item in (kept, shared, replaced)]
+        assert len(stack.task("instance_info", name=names)["instances"]) == 3
     finally:
         stack.task("instance", name="test-kept", state="present", config={"security.protection.delete": False})
         stack.task("instance", name="test-replaced", state="absent")

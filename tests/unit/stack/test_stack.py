@@ -154,7 +154,7 @@ def test_members_survive_and_a_stack_without_any_is_forgotten(paths: Paths) -> N
     assert read_members(paths, "shop") == {("instance", "a"): "1", ("network", "b"): ""}
     write_members(paths, "shop", {})
     assert read_members(paths, "shop") == {}
-    assert list(paths.stacks.iterdir()) == []
+    assert not paths.stacks.exists()
 
 
 def test_damaged_record_of_a_stack_is_named(paths: Paths) -> None:
