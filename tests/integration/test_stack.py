@@ -16,6 +16,7 @@ import pytest
 import yaml
 from ansible_collections.tandem.machines.tests.integration.fixtures import IMAGE
 from ansible_collections.tandem.machines.tests.integration.module_process import ModuleProcess
+from ansible_collections.tandem.machines.tests.integration.moments import fractions
 from ansible_collections.tandem.machines.tests.integration.runner import Ansible, TaskResult
 
 EVERYTHING = ["storage_pools", "networks", "images", "profiles", "instances"]
@@ -207,6 +208,7 @@ def test_secret_of_an_item_is_not_shown(stack: Ansible) -> None:
     assert secret not in str(run.results)
 
 
+@pytest.mark.moments
 def test_killed_stack_is_finished_by_the_same_task(stack: Ansible, tmp_path: Path) -> None:
     module = ModuleProcess("stack", stack.root, tmp_path)
     document = {"name": STACK, "prune": EVERYTHING, **shop()}
@@ -214,15 +216,16 @@ def test_killed_stack_is_finished_by_the_same_task(stack: Ansible, tmp_path: Pat
     seconds = module.finish(document).seconds
     module.finish(nothing)
     hits = 0
-    for number in range(1, 5):
-        hits += module.kill_after(document, seconds * number / 5)
+    moments = fractions(3)
+    for moment in moments:
+        hits += module.kill_after(document, seconds * moment)
         assert not module.finish(document).result.get("failed")
         assert not module.finish(document).result["changed"]
-        hits += module.kill_after(nothing, 0.2 * number)
+        hits += module.kill_after(nothing, moment)
         module.finish(nothing)
         assert not module.finish(nothing).result["changed"]
         assert not (stack.root / "stacks" / f"{STACK}.json").exists()
-    assert hits >= 4
+    assert hits >= len(moments)
 
 
 def tiny_image(path: Path, number: int) -> dict[str, Any]:
