@@ -79,7 +79,8 @@ def unmount_below(root: Path) -> None:
 def apply(paths: Paths, **params: Any) -> Mapping[str, Any]:
     """What the module does with these parameters, without Ansible around it."""
     given = {"name": "pool", "state": "present", "config": {}, **params}
-    return converge(build_storage_pool(given, paths), paths, 30, False).shown
+    resource = build_storage_pool(given, paths)
+    return resource.describe(converge(resource, paths, 30, False).current)
 
 
 @contextmanager
