@@ -154,8 +154,11 @@ def locks() -> Iterator[str]:
 
 
 def cgroups() -> Iterator[str]:
+    """Ours; what a guest makes in its own is its business."""
     for root, directories, _files in os.walk("/sys/fs/cgroup"):
-        yield from (os.path.join(root, name) for name in directories if re.search("tandem|lxc", name))
+        ours = {name for name in directories if re.search("tandem|lxc", name)}
+        yield from (os.path.join(root, name) for name in ours)
+        directories[:] = [name for name in directories if name not in ours]
 
 
 def sockets() -> Iterator[str]:
