@@ -36,7 +36,8 @@ def build_pruned(members: Iterable[tuple[str, str]], paths: Paths) -> list[Entry
 def secrets_of(document: Mapping[str, Any]) -> set[str]:
     """Secret values anywhere in a document that nobody has checked yet."""
     given = ((kind, document.get(kind.plural)) for kind in KINDS)
-    return {secret for kind, items in given for item in items or () for secret in secrets_in(kind.load(), item)}
+    lists = ((kind, items) for kind, items in given if isinstance(items, list))
+    return {secret for kind, items in lists for item in items for secret in secrets_in(kind.load(), item)}
 
 
 def _entries(kind: Kind, items: object, paths: Paths) -> list[Entry]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from ansible_collections.tandem.machines.plugins.action.stack import LISTS, merge_document
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.tandem.machines.plugins.action.stack import LISTS, hide_results, merge_document
 from ansible_collections.tandem.machines.plugins.module_utils._core.errors import Conflict, InvalidRequest
 from ansible_collections.tandem.machines.plugins.module_utils._core.resource import Prospects
 from ansible_collections.tandem.machines.plugins.module_utils._host import paths as host_paths
@@ -27,6 +28,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._stack.members imp
 from ansible_collections.tandem.machines.plugins.module_utils._stack.model import Result, in_order, summarize
 from ansible_collections.tandem.machines.plugins.module_utils._stack.nouns import KINDS
 from ansible_collections.tandem.machines.plugins.module_utils._stack.text import plan_lines
+from ansible_collections.tandem.machines.plugins.modules import stack
 
 NIC_AND_DISK = {
     "root": {"type": "disk", "path": "/", "pool": "default"},
@@ -86,6 +88,21 @@ def test_wrong_document_is_refused_in_one_line(document: dict[str, Any], message
 def test_secrets_are_found_in_unchecked_items() -> None:
     document = {"instances": [{"config": {"cloud-init.user-data": "hunter2"}}, "nonsense"], "profiles": None}
     assert secrets_of(document) == {"hunter2"}
+    # Values of the wrong type are refused later; until then they are shown as they were given.
+    texts = ['{"cloud-init.user-data": "hunter2"}', "cloud-init.user-data=hunter2"]
+    parts = [{"cloud-init.user-data": {"users": [{"password": "hunter2"}]}}, {"cloud-init.user-data": ["hunter2"]}]
+    for config in (*texts, *parts):
+        assert secrets_of({"instances": [{"config": config}], "networks": 5, "profiles": "text"}) == {"hunter2"}
+
+
+def test_secret_is_not_shown_when_another_argument_is_wrong(capsys: pytest.CaptureFixture[str], paths: Paths) -> None:
+    item = {"name": "web", "config": {"cloud-init.user-data": "hunter2"}}
+    wrong: tuple[dict[str, Any], ...] = ({"parallel": "many"}, {"bogus": 1}, {"networks": 5}, {"prune": ["all"]})
+    for arguments in wrong:
+        with patch_module_args({"root": str(paths.root), "profiles": [item], **arguments}), pytest.raises(SystemExit):
+            stack.main()
+        shown = capsys.readouterr().out
+        assert '"failed": true' in shown and "hunter2" not in shown
 
 
 def test_kinds_are_what_their_nouns_say_and_known_beside_ansible() -> None:
@@ -227,6 +244,12 @@ def test_summary_names_the_failed_and_how_many_more() -> None:
 def test_wrong_src_is_refused(document: object, message: str) -> None:
     with pytest.raises(AnsibleActionFail, match=message):
         merge_document({"networks": [], "name": "shop"}, document, "s.yml")
+
+
+def test_no_log_hides_each_result_since_ansible_takes_them_for_a_loop() -> None:
+    result = {"changed": True, "results": [{"name": "a"}]}
+    assert hide_results(result)["results"] == [{"name": "a", "_ansible_no_log": True}]
+    assert hide_results({"failed": True}) == {"failed": True}
 
 
 def test_src_and_task_are_one_document() -> None:
