@@ -13,10 +13,17 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.tandem.machines.plugins.action.stack import LISTS, hide_results, merge_document
-from ansible_collections.tandem.machines.plugins.module_utils._core.errors import Conflict, InvalidRequest
+from ansible_collections.tandem.machines.plugins.module_utils._core.errors import Conflict, InvalidRequest, TimedOut
+from ansible_collections.tandem.machines.plugins.module_utils._core.kinds import InstanceType
 from ansible_collections.tandem.machines.plugins.module_utils._core.resource import Prospects
 from ansible_collections.tandem.machines.plugins.module_utils._host import paths as host_paths
+from ansible_collections.tandem.machines.plugins.module_utils._host.files import ensure_directory, write_json
 from ansible_collections.tandem.machines.plugins.module_utils._host.paths import Paths
+from ansible_collections.tandem.machines.plugins.module_utils._image import model as images
+from ansible_collections.tandem.machines.plugins.module_utils._image.catalog import ImageCatalog
+from ansible_collections.tandem.machines.plugins.module_utils._instance import store
+from ansible_collections.tandem.machines.plugins.module_utils._instance.model import Record
+from ansible_collections.tandem.machines.plugins.module_utils._instance.profiles import CurrentProfile, ProfileResource
 from ansible_collections.tandem.machines.plugins.module_utils._stack.converge import Wish, converge_stack
 from ansible_collections.tandem.machines.plugins.module_utils._stack.document import build_entries, secrets_of
 from ansible_collections.tandem.machines.plugins.module_utils._stack.members import (
@@ -41,6 +48,20 @@ MIXED: dict[str, Any] = {
     "networks": [{"name": "tdbr1", "config": {"ipv4.address": "10.99.1.1/24"}}, {"name": "tdbr9", "state": "absent"}],
     "storage_pools": [{"name": "default", "driver": "dir"}],
 }
+
+
+UUID = "12345678-0000-4000-8000-000000000000"
+
+
+def add_image(paths: Paths, fingerprint: str, *aliases: str) -> None:
+    source = images.parse_source({"type": "build", "distribution": "debian", "release": "bookworm"}, "image", "amd64")
+    facts = {"os": "Debian", "release": "bookworm", "architecture": "amd64", "created": "2026-01-01T00:00:00Z"}
+    image = images.Image(fingerprint, source=source, has_root=True, has_disk=False, has_kernel=True, **facts)
+    ensure_directory(paths.image(fingerprint))
+    write_json(paths.image(fingerprint) / "image.json", images.render_record(image))
+    ensure_directory(paths.aliases)
+    for alias in aliases:
+        (paths.aliases / alias.replace("/", "+")).symlink_to(f"../{fingerprint}")
 
 
 @pytest.fixture
@@ -154,6 +175,65 @@ def test_pruned_is_what_the_stack_made_and_nobody_else_lists(paths: Paths) -> No
     assert not spared.changed and spared.warnings == ("profile a is left alone: it belongs to stack other, too",)
     assert run("shop") == [] and (paths.profiles / "a.json").exists()
     assert plan_lines(run("other")) == ["- remove profile a"]
+
+
+def test_what_a_stack_failed_to_manage_is_not_its_own_to_prune(paths: Paths) -> None:
+    # Somebody's instance, under a name that the stack lists for another kind of instance.
+    record = Record("web1", UUID, InstanceType.CONTAINER, "ab" * 32, "debian/12", "default")
+    store.write_record(paths, record)
+    document = {
+        "profiles": [{"name": "a"}, {"name": "bad", "devices": {"eth0": {"type": "nic"}}}],
+        "instances": [{"name": "web1", "type": "virtual-machine", "state": "present"}, {"name": "web2"}],
+    }
+    options: dict[str, Any] = {"name": "shop", "predicts": False, "prune": frozenset({"instance", "profile"})}
+    results = converge_stack(wish(**options), build_entries(document, paths), paths)
+    assert [result.name for result in results if result.failed] == ["bad", "web1", "web2"]
+    assert read_members(paths, "shop") == {("profile", "a"): ""}
+    assert plan_lines(converge_stack(wish(**options), [], paths)) == ["- remove profile a"]
+    assert store.read_record(paths, "web1") == record
+
+
+def test_an_object_that_only_its_wait_fails_belongs_to_the_stack(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def time_out(resource: ProfileResource, current: CurrentProfile) -> CurrentProfile:
+        raise TimedOut("too slow")
+
+    monkeypatch.setattr(ProfileResource, "waits", True)
+    monkeypatch.setattr(ProfileResource, "wait", time_out)
+    entries = build_entries({"profiles": [{"name": "a"}]}, paths)
+    [result] = converge_stack(wish(name="shop", predicts=False), entries, paths)
+    assert result.failed and result.changed
+    assert read_members(paths, "shop") == {("profile", "a"): ""}
+
+
+def test_an_image_is_not_pruned_by_another_of_its_names(paths: Paths) -> None:
+    add_image(paths, "ab" * 32, "debian/12", "debian")
+    options: dict[str, Any] = {"name": "shop", "prune": frozenset({"image"})}
+
+    def run(name: str, *images: str, predicts: bool = False) -> list[Result]:
+        document = {"images": [{"name": image} for image in images]}
+        return converge_stack(
+            wish(**{**options, "name": name, "predicts": predicts}), build_entries(document, paths), paths
+        )
+
+    run("shop", "debian/12")
+    renamed = [run("shop", "debian", predicts=True), run("shop", "debian")]
+    for results in renamed:
+        assert not any(result.changed or result.failed for result in results)
+        assert results[1].warnings == ("image debian/12 is left alone: it is image debian, too",)
+    run("other", "debian/12")
+    assert run("shop")[0].warnings == ("image debian is left alone: it belongs to stack other, too",)
+    assert ImageCatalog(paths).names() == ["debian"]
+
+
+def test_damaged_record_of_another_stack_keeps_nothing_else_from_its_turn(paths: Paths) -> None:
+    options: dict[str, Any] = {"name": "shop", "prune": frozenset({"profile"}), "predicts": False}
+    converge_stack(wish(**options), build_entries({"profiles": [{"name": "old"}]}, paths), paths)
+    (paths.stacks / "other.json").write_text("{")
+    results = converge_stack(wish(**options), build_entries({"profiles": [{"name": "new"}]}, paths), paths)
+    by_name = {result.name: result for result in results}
+    assert by_name["new"].changed
+    assert by_name["old"].failed and "other.json is damaged" in by_name["old"].msg
+    assert set(read_members(paths, "shop")) == {("profile", "new"), ("profile", "old")}
 
 
 def test_stop_on_error_begins_nothing_more(paths: Paths) -> None:
