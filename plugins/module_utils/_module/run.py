@@ -113,7 +113,7 @@ def _run(
         {**HOST_ARGUMENTS, **arguments}, secrets, supports_check_mode=True, no_log=secrets is not None, **constraints
     )
     try:
-        _require_seconds(module.params)
+        require_seconds(module.params)
         result = act(module, _paths(module.params))
     except WrongInterpreter as error:
         if has_respawned():
@@ -159,11 +159,11 @@ def _texts(value: object) -> Iterator[str]:
         yield str(value)
 
 
-def _require_seconds(params: Params) -> None:
+def require_seconds(params: Params, where: str = "") -> None:
     """Every number with a fraction that a module takes is a time to wait; infinity is one, too."""
     for name, value in params.items():
         if isinstance(value, float) and not value >= 0:
-            raise InvalidRequest(f"{name} {value} is not a time: give seconds, 0 or more")
+            raise InvalidRequest(f"{where}{name} {value} is not a time: give seconds, 0 or more")
 
 
 def _paths(params: Params) -> Paths:

@@ -12,7 +12,7 @@ from typing import Any
 from .._core.errors import InvalidRequest
 from .._host.paths import Paths
 from .._module.items import ItemValidator
-from .._module.run import secrets_in
+from .._module.run import require_seconds, secrets_in
 from .model import ABSENT, Entry, require_once
 from .nouns import KINDS, Kind
 
@@ -62,4 +62,5 @@ def _entry(
     kind: Kind, validator: ItemValidator, item: object, place: str, paths: Paths, is_pruned: bool = False
 ) -> Entry:
     params = validator.require(item, place)
+    require_seconds(params, f"{place}: ")
     return Entry(kind.name, kind.level, params, kind.load().build(params, paths), is_pruned)

@@ -98,6 +98,8 @@ def test_order_removes_users_first_and_what_they_used_last(paths: Paths) -> None
         ({"networks": {"name": "x"}}, "networks: give a list of objects, not {'name': 'x'}"),
         ({"instances": [{"name": "a"}, {"name": "a"}]}, "instance a is listed twice: give each object once"),
         ({"profiles": [{"name": "a", "root": "/x"}]}, "profiles[0] (a): unknown option 'root'"),
+        ({"instances": [{"name": "a", "stop_timeout": -1}]}, "instances[0] (a): stop_timeout -1.0 is not a time"),
+        ({"instances": [{"name": "a", "wait_timeout": "nan"}]}, "instances[0] (a): wait_timeout nan is not a time"),
         ({"instances": [{"name": "a", "state": "up"}]}, "value of state must be one of"),
         ({"instances": [{"name": "a", "config": {"limits.memroy": 1}}]}, "did you mean limits.memory?"),
     ],
@@ -285,6 +287,7 @@ def test_plan_reads_like_a_plan() -> None:
     results = [
         change({"state": "absent"}, {"state": "running", "image": "debian/12"}),
         change({"state": "running"}, {"state": "absent"}),
+        change({"recreated": False, "state": "absent"}, {"recreated": True, "state": "running"}),
         change(
             {"config": {"limits.memory": "1GiB"}, "profiles": ["a"]},
             {"config": {"limits.memory": "2GiB", "user.x": "y" * 80}, "profiles": ["a", "b"]},
@@ -296,6 +299,8 @@ def test_plan_reads_like_a_plan() -> None:
     assert plan_lines(results) == [
         "+ create instance web1",
         "- remove instance web1",
+        "- remove instance web1",
+        "+ create instance web1",
         "~ change instance web1",
         "    config: limits.memory: 1GiB -> 2GiB",
         f"    config: user.x: nothing -> {'y' * 57}...",
@@ -303,6 +308,11 @@ def test_plan_reads_like_a_plan() -> None:
         "! restart needed by instance web1: security.nesting",
         "x failed network n2: network n2: in use",
     ]
+
+
+def test_a_line_of_the_plan_is_one_line() -> None:
+    lines = plan_lines([change({}, {"description": "a\n- remove instance db1\x1b[2K"})])
+    assert lines == ["~ change instance web1", r'    description: nothing -> "a\n- remove instance db1\u001b[2K"']
 
 
 def test_summary_names_the_failed_and_how_many_more() -> None:
