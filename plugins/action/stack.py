@@ -28,10 +28,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         arguments = dict(self._task.args)
         src = arguments.pop("src", None)
         if src is not None:
+            if not isinstance(src, str):
+                raise AnsibleActionFail(f"src {src!r:.60} is not the path of a file")
             arguments = merge_document(arguments, self._read(src), str(src))
         result: dict[str, Any] = self._execute_module(
             module_name=MODULE, module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val
         )
+        if self._task.no_log:
+            return hide_results(result)
         if self._task.check_mode and result.get("plan"):
             host = (task_vars or {}).get("inventory_hostname", "")
             Display().display("\n".join(f"[{host}] {line}" for line in result["plan"]))
@@ -43,6 +47,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         except AnsibleError as error:
             # What follows lists the places that were searched, one a line; so would a cause.
             raise AnsibleActionFail(f"src {src} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def hide_results(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a task with no_log. Ansible takes what is called results for those of a loop, and hides of these
+    only the ones that say so themselves."""
+    shown = {**result}
+    if "results" in result:
+        shown["results"] = [{**item, "_ansible_no_log": True} for item in result["results"]]
+    return shown
 
 
 def merge_document(arguments: Mapping[str, Any], document: object, src: str) -> dict[str, Any]:

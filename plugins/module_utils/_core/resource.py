@@ -77,6 +77,9 @@ class Resource(Protocol[CurrentT]):
     def identity(self, current: CurrentT) -> str:
         """What tells this object from a later one of the same name; '' where nothing does."""
 
+    def other_names(self, current: CurrentT) -> tuple[str, ...]:
+        """By what else than name the same object is known."""
+
     def prepare(self) -> None:
         """Import what applying needs; for whoever forks before, so that it is done once."""
 

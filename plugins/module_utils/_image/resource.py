@@ -56,6 +56,10 @@ class ImageResource:
     def identity(self, current: Current) -> str:
         return ""  # an image made anew under its name is still the one that was asked for
 
+    def other_names(self, current: Current) -> tuple[str, ...]:
+        aliases = current.image.aliases if current.image is not None else ()
+        return tuple(alias for alias in aliases if alias != self.name)
+
     def prepare(self) -> None:
         return
 

@@ -147,6 +147,9 @@ class ProfileResource:
     def identity(self, current: CurrentProfile) -> str:
         return ""  # a profile is what it says, whoever wrote it
 
+    def other_names(self, current: CurrentProfile) -> tuple[str, ...]:
+        return ()
+
     def prepare(self) -> None:
         return
 

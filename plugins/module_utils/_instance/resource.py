@@ -105,6 +105,9 @@ class InstanceResource:
         """The host shared, against the removal of pools, images and networks we build on."""
         return ("host", "all", True), ("instance", self.name, False)
 
+    def other_names(self, current: Current) -> tuple[str, ...]:
+        return ()
+
     def prepare(self) -> None:
         self.host.load(self.desired.type or InstanceType.CONTAINER)
 

@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, respawn_module
+from ansible.module_utils.common.validation import check_type_dict
 
 from .._core.errors import InvalidRequest, WrongInterpreter
 from .._core.resource import Noun, Resource
@@ -80,6 +82,26 @@ def run_action(
     _run(arguments, act, constraints, secrets)
 
 
+class _Module(AnsibleModule):  # type: ignore[misc]
+    """An AnsibleModule that keeps secret values from the log and the result, be its arguments right or wrong."""
+
+    def __init__(
+        self, arguments: Mapping[str, Any], secrets: Callable[[Params], set[str]] | None, **constraints: Any
+    ) -> None:
+        self._secrets = secrets
+        super().__init__(dict(arguments), **constraints)
+        self._keep_secrets()
+
+    def fail_json(self, msg: str, **values: Any) -> None:
+        """Wrong arguments end here before __init__ does."""
+        self._keep_secrets()
+        super().fail_json(msg, **values)
+
+    def _keep_secrets(self) -> None:
+        if self._secrets is not None:
+            self.no_log_values.update(self._secrets(self.params))
+
+
 def _run(
     arguments: Mapping[str, Any],
     act: Callable[[AnsibleModule, Paths], dict[str, Any]],
@@ -87,13 +109,11 @@ def _run(
     secrets: Callable[[Params], set[str]] | None = None,
 ) -> None:
     os.umask(0o077)
-    module = AnsibleModule(
-        {**HOST_ARGUMENTS, **arguments}, supports_check_mode=True, no_log=secrets is not None, **constraints
+    module = _Module(
+        {**HOST_ARGUMENTS, **arguments}, secrets, supports_check_mode=True, no_log=secrets is not None, **constraints
     )
-    if secrets is not None:
-        module.no_log_values.update(secrets(module.params))
     try:
-        _require_seconds(module.params)
+        require_seconds(module.params)
         result = act(module, _paths(module.params))
     except WrongInterpreter as error:
         if has_respawned():
@@ -113,18 +133,37 @@ def _run(
 
 def secrets_in(noun: Noun, params: object) -> set[str]:
     """Values of the noun's secret options among the parameters of one object, checked or not."""
-    config = params.get("config") if isinstance(params, Mapping) else None
-    if noun.table is None or not isinstance(config, Mapping):
+    config = _as_mapping(_as_mapping(params).get("config"))
+    if noun.table is None:
         return set()
     options = ((noun.table.find(str(key)), value) for key, value in config.items())
-    return {str(value) for option, value in options if option is not None and option.secret and value}
+    return {text for option, value in options if option is not None and option.secret for text in _texts(value)}
 
 
-def _require_seconds(params: Params) -> None:
+def _as_mapping(given: object) -> Mapping[Any, Any]:
+    """What Ansible takes for a mapping: JSON or key=value text, too; empty for anything else."""
+    if isinstance(given, str):
+        with suppress(TypeError, ValueError):
+            given = check_type_dict(given)
+    return given if isinstance(given, Mapping) else {}
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All values in one that may be of the wrong type."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _texts(part)
+    elif value:
+        yield str(value)
+
+
+def require_seconds(params: Params, where: str = "") -> None:
     """Every number with a fraction that a module takes is a time to wait; infinity is one, too."""
     for name, value in params.items():
         if isinstance(value, float) and not value >= 0:
-            raise InvalidRequest(f"{name} {value} is not a time: give seconds, 0 or more")
+            raise InvalidRequest(f"{where}{name} {value} is not a time: give seconds, 0 or more")
 
 
 def _paths(params: Params) -> Paths:

@@ -54,6 +54,9 @@ class NetworkResource:
     def identity(self, current: Current) -> str:
         return current.recorded.uuid if current.recorded is not None else ""
 
+    def other_names(self, current: Current) -> tuple[str, ...]:
+        return ()
+
     def prepare(self) -> None:
         return
 

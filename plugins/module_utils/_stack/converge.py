@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
-from .._core.errors import WrongInterpreter
+from .._core.errors import EngineError, WrongInterpreter
 from .._core.resource import Prospects
 from .._host.locks import Lock, hold
 from .._host.paths import Paths
@@ -19,7 +20,7 @@ from .._module.converge import Outcome, glance, settle
 from .._module.failure import explain
 from .document import build_pruned
 from .members import kept_members, other_stacks, read_members, write_members
-from .model import Entry, Result, in_order
+from .model import ABSENT, Entry, Result, in_order
 
 # Waiting for guests costs no more than a process each.
 _WAITING_WORKERS = 32
@@ -60,7 +61,7 @@ class _Run:
         self._entries = [*listed, *build_pruned(self._unlisted(), paths)]
         self._results: dict[tuple[str, str], Result] = {}
         self._prospects = Prospects()
-        self._is_claimed = False
+        self._claimed: list[Entry] = []
 
     def converge(self) -> list[Result]:
         for group in in_order(self._entries):
@@ -93,15 +94,17 @@ class _Run:
         self._prospects = Prospects(made, frozenset(moved))
 
     def _apply(self, group: Sequence[Entry]) -> None:
-        to_settle = []
+        to_settle, new = [], []
         for entry in group:
             outcome = self._glance(entry)
             if outcome is not None and not outcome.plan.steps:
                 self._results[entry.key] = _result(entry, outcome)
             elif entry.key not in self._results:
                 to_settle.append(entry)
+                if outcome is not None and outcome.previous_state == ABSENT:
+                    new.append(entry)
         if to_settle:
-            self._claim()
+            self._claim(new)
             for entry in to_settle:
                 entry.resource.prepare()
             self._work(to_settle, self._wish.parallel, self._settle)
@@ -111,7 +114,8 @@ class _Run:
         # What is to be pruned is looked at as closely as in check mode: anything odd about it is a reason to stop.
         seen = _attempt(entry, lambda: glance(entry.resource, self._wish.predicts or entry.is_pruned))
         if isinstance(seen, Outcome) and entry.is_pruned:
-            seen = self._spare(entry, seen) or seen
+            outcome = seen
+            seen = _attempt(entry, lambda: self._spare(entry, outcome)) or outcome
         if isinstance(seen, Result):
             self._results[entry.key] = seen
             return None
@@ -122,14 +126,22 @@ class _Run:
         if not outcome.plan.changes:
             return None
         known, found = self._members[entry.key], entry.resource.identity(outcome.current)
-        others = other_stacks(self._paths, self._wish.name or "", entry.key)
+        names = {entry.name, *entry.resource.other_names(outcome.current)}
+        listed = (one for one in self._listed if one.kind == entry.kind and not one.is_absent)
+        kept = sorted(str(one) for one in listed if one.name in names)
+        others = sorted({stack for name in names for stack in self._others(entry.kind, name)})
         if known and found and known != found:
             reason = f"it is not the one that stack {self._wish.name} made, which is gone"
+        elif kept:
+            reason = f"it is {kept[0]}, too"
         elif others:
             reason = f"it belongs to stack {others[0]}, too"
         else:
             return None
         return Result(entry.kind, entry.name, warnings=(f"{entry} is left alone: {reason}",))
+
+    def _others(self, kind: str, name: str) -> list[str]:
+        return other_stacks(self._paths, self._wish.name or "", (kind, name))
 
     def _settle(self, entry: Entry) -> Result:
         outcome = settle(entry.resource, self._paths, self._wish.lock_timeout_seconds)
@@ -170,19 +182,36 @@ class _Run:
                 raise WrongInterpreter(answer["wrong_interpreter"])
             self._results[entry.key] = _parse(answer)
 
-    def _claim(self) -> None:
-        """Record what is about to be ours before the first effect."""
-        if self._wish.name is not None and not self._is_claimed:
-            self._is_claimed = True
-            listed = {entry.key: "" for entry in self._listed if not entry.is_absent}
-            self._write_members(listed, ())
+    def _claim(self, new: Sequence[Entry]) -> None:
+        """Record what is about to be made before the first effect. What is there may be somebody else's: it becomes
+        ours once it is as it is listed."""
+        if self._wish.name is not None:
+            self._claimed += new
+            self._write_members({entry.key: "" for entry in new}, ())
 
     def _remember(self) -> None:
         if self._wish.name is None:
             return
-        well = [entry for entry in self._entries if self._is_well(entry)]
-        applied = {entry.key: self._results[entry.key].identity for entry in well if not entry.is_absent}
-        self._write_members(applied, (entry.key for entry in well if entry.is_absent))
+        ours = [entry for entry in self._listed if not entry.is_absent and self._is_applied(entry)]
+        applied = {entry.key: self._results[entry.key].identity for entry in ours}
+        gone = [entry.key for entry in self._entries if entry.is_absent and self._is_well(entry)]
+        for entry in self._claimed:
+            if entry.key not in applied:
+                self._reconsider(entry, applied, gone)
+        self._write_members(applied, gone)
+
+    def _is_applied(self, entry: Entry) -> bool:
+        """Whether the object is as it is listed, though it may not have reached what it was waited for."""
+        return self._is_well(entry) or (entry.key in self._results and self._results[entry.key].identity != "")
+
+    def _reconsider(self, entry: Entry, applied: dict[tuple[str, str], str], gone: list[tuple[str, str]]) -> None:
+        """A claim to what could not be made: whoever makes something of that name next, it may not be this stack."""
+        with suppress(EngineError, OSError):
+            current = entry.resource.observe()
+            if entry.resource.state(current) == ABSENT:
+                gone.append(entry.key)
+            else:
+                applied[entry.key] = entry.resource.identity(current)
 
     def _write_members(self, applied: Mapping[tuple[str, str], str], gone: Iterable[tuple[str, str]]) -> None:
         members = kept_members(self._members, applied, gone)

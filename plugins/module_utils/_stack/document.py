@@ -12,7 +12,7 @@ from typing import Any
 from .._core.errors import InvalidRequest
 from .._host.paths import Paths
 from .._module.items import ItemValidator
-from .._module.run import secrets_in
+from .._module.run import require_seconds, secrets_in
 from .model import ABSENT, Entry, require_once
 from .nouns import KINDS, Kind
 
@@ -36,7 +36,8 @@ def build_pruned(members: Iterable[tuple[str, str]], paths: Paths) -> list[Entry
 def secrets_of(document: Mapping[str, Any]) -> set[str]:
     """Secret values anywhere in a document that nobody has checked yet."""
     given = ((kind, document.get(kind.plural)) for kind in KINDS)
-    return {secret for kind, items in given for item in items or () for secret in secrets_in(kind.load(), item)}
+    lists = ((kind, items) for kind, items in given if isinstance(items, list))
+    return {secret for kind, items in lists for item in items for secret in secrets_in(kind.load(), item)}
 
 
 def _entries(kind: Kind, items: object, paths: Paths) -> list[Entry]:
@@ -61,4 +62,5 @@ def _entry(
     kind: Kind, validator: ItemValidator, item: object, place: str, paths: Paths, is_pruned: bool = False
 ) -> Entry:
     params = validator.require(item, place)
+    require_seconds(params, f"{place}: ")
     return Entry(kind.name, kind.level, params, kind.load().build(params, paths), is_pruned)

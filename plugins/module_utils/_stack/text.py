@@ -38,6 +38,9 @@ def _change_lines(name: str, diff: Mapping[str, Any]) -> Iterator[str]:
     if after.get("state") == "absent":
         yield f"- remove {name}"
     elif before.get("state") == "absent":
+        if after.get("recreated"):
+            # There is one, and what is in it will be gone.
+            yield f"- remove {name}"
         yield f"+ create {name}"
     else:
         yield f"~ change {name}"
@@ -57,5 +60,6 @@ def _differences(before: Any, after: Any, path: str) -> Iterator[str]:
 def _text(value: Any) -> str:
     if value is None:
         return "nothing"
-    text = value if isinstance(value, str) else json.dumps(value)
+    # One line each: what people write may hold some that look like ours.
+    text = value if isinstance(value, str) and value.isprintable() else json.dumps(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."

@@ -55,6 +55,9 @@ class StoragePoolResource:
     def identity(self, current: Current) -> str:
         return current.recorded.uuid if current.recorded is not None else ""
 
+    def other_names(self, current: Current) -> tuple[str, ...]:
+        return ()
+
     def prepare(self) -> None:
         return
 

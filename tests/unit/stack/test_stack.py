@@ -11,11 +11,19 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from ansible_collections.tandem.machines.plugins.action.stack import LISTS, merge_document
-from ansible_collections.tandem.machines.plugins.module_utils._core.errors import Conflict, InvalidRequest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.tandem.machines.plugins.action.stack import LISTS, hide_results, merge_document
+from ansible_collections.tandem.machines.plugins.module_utils._core.errors import Conflict, InvalidRequest, TimedOut
+from ansible_collections.tandem.machines.plugins.module_utils._core.kinds import InstanceType
 from ansible_collections.tandem.machines.plugins.module_utils._core.resource import Prospects
 from ansible_collections.tandem.machines.plugins.module_utils._host import paths as host_paths
+from ansible_collections.tandem.machines.plugins.module_utils._host.files import ensure_directory, write_json
 from ansible_collections.tandem.machines.plugins.module_utils._host.paths import Paths
+from ansible_collections.tandem.machines.plugins.module_utils._image import model as images
+from ansible_collections.tandem.machines.plugins.module_utils._image.catalog import ImageCatalog
+from ansible_collections.tandem.machines.plugins.module_utils._instance import store
+from ansible_collections.tandem.machines.plugins.module_utils._instance.model import Record
+from ansible_collections.tandem.machines.plugins.module_utils._instance.profiles import CurrentProfile, ProfileResource
 from ansible_collections.tandem.machines.plugins.module_utils._stack.converge import Wish, converge_stack
 from ansible_collections.tandem.machines.plugins.module_utils._stack.document import build_entries, secrets_of
 from ansible_collections.tandem.machines.plugins.module_utils._stack.members import (
@@ -27,6 +35,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._stack.members imp
 from ansible_collections.tandem.machines.plugins.module_utils._stack.model import Result, in_order, summarize
 from ansible_collections.tandem.machines.plugins.module_utils._stack.nouns import KINDS
 from ansible_collections.tandem.machines.plugins.module_utils._stack.text import plan_lines
+from ansible_collections.tandem.machines.plugins.modules import stack
 
 NIC_AND_DISK = {
     "root": {"type": "disk", "path": "/", "pool": "default"},
@@ -39,6 +48,20 @@ MIXED: dict[str, Any] = {
     "networks": [{"name": "tdbr1", "config": {"ipv4.address": "10.99.1.1/24"}}, {"name": "tdbr9", "state": "absent"}],
     "storage_pools": [{"name": "default", "driver": "dir"}],
 }
+
+
+UUID = "12345678-0000-4000-8000-000000000000"
+
+
+def add_image(paths: Paths, fingerprint: str, *aliases: str) -> None:
+    source = images.parse_source({"type": "build", "distribution": "debian", "release": "bookworm"}, "image", "amd64")
+    facts = {"os": "Debian", "release": "bookworm", "architecture": "amd64", "created": "2026-01-01T00:00:00Z"}
+    image = images.Image(fingerprint, source=source, has_root=True, has_disk=False, has_kernel=True, **facts)
+    ensure_directory(paths.image(fingerprint))
+    write_json(paths.image(fingerprint) / "image.json", images.render_record(image))
+    ensure_directory(paths.aliases)
+    for alias in aliases:
+        (paths.aliases / alias.replace("/", "+")).symlink_to(f"../{fingerprint}")
 
 
 @pytest.fixture
@@ -75,6 +98,8 @@ def test_order_removes_users_first_and_what_they_used_last(paths: Paths) -> None
         ({"networks": {"name": "x"}}, "networks: give a list of objects, not {'name': 'x'}"),
         ({"instances": [{"name": "a"}, {"name": "a"}]}, "instance a is listed twice: give each object once"),
         ({"profiles": [{"name": "a", "root": "/x"}]}, "profiles[0] (a): unknown option 'root'"),
+        ({"instances": [{"name": "a", "stop_timeout": -1}]}, "instances[0] (a): stop_timeout -1.0 is not a time"),
+        ({"instances": [{"name": "a", "wait_timeout": "nan"}]}, "instances[0] (a): wait_timeout nan is not a time"),
         ({"instances": [{"name": "a", "state": "up"}]}, "value of state must be one of"),
         ({"instances": [{"name": "a", "config": {"limits.memroy": 1}}]}, "did you mean limits.memory?"),
     ],
@@ -86,6 +111,21 @@ def test_wrong_document_is_refused_in_one_line(document: dict[str, Any], message
 def test_secrets_are_found_in_unchecked_items() -> None:
     document = {"instances": [{"config": {"cloud-init.user-data": "hunter2"}}, "nonsense"], "profiles": None}
     assert secrets_of(document) == {"hunter2"}
+    # Values of the wrong type are refused later; until then they are shown as they were given.
+    texts = ['{"cloud-init.user-data": "hunter2"}', "cloud-init.user-data=hunter2"]
+    parts = [{"cloud-init.user-data": {"users": [{"password": "hunter2"}]}}, {"cloud-init.user-data": ["hunter2"]}]
+    for config in (*texts, *parts):
+        assert secrets_of({"instances": [{"config": config}], "networks": 5, "profiles": "text"}) == {"hunter2"}
+
+
+def test_secret_is_not_shown_when_another_argument_is_wrong(capsys: pytest.CaptureFixture[str], paths: Paths) -> None:
+    item = {"name": "web", "config": {"cloud-init.user-data": "hunter2"}}
+    wrong: tuple[dict[str, Any], ...] = ({"parallel": "many"}, {"bogus": 1}, {"networks": 5}, {"prune": ["all"]})
+    for arguments in wrong:
+        with patch_module_args({"root": str(paths.root), "profiles": [item], **arguments}), pytest.raises(SystemExit):
+            stack.main()
+        shown = capsys.readouterr().out
+        assert '"failed": true' in shown and "hunter2" not in shown
 
 
 def test_kinds_are_what_their_nouns_say_and_known_beside_ansible() -> None:
@@ -139,6 +179,65 @@ def test_pruned_is_what_the_stack_made_and_nobody_else_lists(paths: Paths) -> No
     assert plan_lines(run("other")) == ["- remove profile a"]
 
 
+def test_what_a_stack_failed_to_manage_is_not_its_own_to_prune(paths: Paths) -> None:
+    # Somebody's instance, under a name that the stack lists for another kind of instance.
+    record = Record("web1", UUID, InstanceType.CONTAINER, "ab" * 32, "debian/12", "default")
+    store.write_record(paths, record)
+    document = {
+        "profiles": [{"name": "a"}, {"name": "bad", "devices": {"eth0": {"type": "nic"}}}],
+        "instances": [{"name": "web1", "type": "virtual-machine", "state": "present"}, {"name": "web2"}],
+    }
+    options: dict[str, Any] = {"name": "shop", "predicts": False, "prune": frozenset({"instance", "profile"})}
+    results = converge_stack(wish(**options), build_entries(document, paths), paths)
+    assert [result.name for result in results if result.failed] == ["bad", "web1", "web2"]
+    assert read_members(paths, "shop") == {("profile", "a"): ""}
+    assert plan_lines(converge_stack(wish(**options), [], paths)) == ["- remove profile a"]
+    assert store.read_record(paths, "web1") == record
+
+
+def test_an_object_that_only_its_wait_fails_belongs_to_the_stack(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def time_out(resource: ProfileResource, current: CurrentProfile) -> CurrentProfile:
+        raise TimedOut("too slow")
+
+    monkeypatch.setattr(ProfileResource, "waits", True)
+    monkeypatch.setattr(ProfileResource, "wait", time_out)
+    entries = build_entries({"profiles": [{"name": "a"}]}, paths)
+    [result] = converge_stack(wish(name="shop", predicts=False), entries, paths)
+    assert result.failed and result.changed
+    assert read_members(paths, "shop") == {("profile", "a"): ""}
+
+
+def test_an_image_is_not_pruned_by_another_of_its_names(paths: Paths) -> None:
+    add_image(paths, "ab" * 32, "debian/12", "debian")
+    options: dict[str, Any] = {"name": "shop", "prune": frozenset({"image"})}
+
+    def run(name: str, *images: str, predicts: bool = False) -> list[Result]:
+        document = {"images": [{"name": image} for image in images]}
+        return converge_stack(
+            wish(**{**options, "name": name, "predicts": predicts}), build_entries(document, paths), paths
+        )
+
+    run("shop", "debian/12")
+    renamed = [run("shop", "debian", predicts=True), run("shop", "debian")]
+    for results in renamed:
+        assert not any(result.changed or result.failed for result in results)
+        assert results[1].warnings == ("image debian/12 is left alone: it is image debian, too",)
+    run("other", "debian/12")
+    assert run("shop")[0].warnings == ("image debian is left alone: it belongs to stack other, too",)
+    assert ImageCatalog(paths).names() == ["debian"]
+
+
+def test_damaged_record_of_another_stack_keeps_nothing_else_from_its_turn(paths: Paths) -> None:
+    options: dict[str, Any] = {"name": "shop", "prune": frozenset({"profile"}), "predicts": False}
+    converge_stack(wish(**options), build_entries({"profiles": [{"name": "old"}]}, paths), paths)
+    (paths.stacks / "other.json").write_text("{")
+    results = converge_stack(wish(**options), build_entries({"profiles": [{"name": "new"}]}, paths), paths)
+    by_name = {result.name: result for result in results}
+    assert by_name["new"].changed
+    assert by_name["old"].failed and "other.json is damaged" in by_name["old"].msg
+    assert set(read_members(paths, "shop")) == {("profile", "new"), ("profile", "old")}
+
+
 def test_stop_on_error_begins_nothing_more(paths: Paths) -> None:
     document = {"profiles": [{"name": "a"}], "instances": [{"name": "web1", "image": "debian/12"}, {"name": "web2"}]}
     options = {"stops_on_error": True, "predicts": False, "parallel": 1}
@@ -188,6 +287,7 @@ def test_plan_reads_like_a_plan() -> None:
     results = [
         change({"state": "absent"}, {"state": "running", "image": "debian/12"}),
         change({"state": "running"}, {"state": "absent"}),
+        change({"recreated": False, "state": "absent"}, {"recreated": True, "state": "running"}),
         change(
             {"config": {"limits.memory": "1GiB"}, "profiles": ["a"]},
             {"config": {"limits.memory": "2GiB", "user.x": "y" * 80}, "profiles": ["a", "b"]},
@@ -199,6 +299,8 @@ def test_plan_reads_like_a_plan() -> None:
     assert plan_lines(results) == [
         "+ create instance web1",
         "- remove instance web1",
+        "- remove instance web1",
+        "+ create instance web1",
         "~ change instance web1",
         "    config: limits.memory: 1GiB -> 2GiB",
         f"    config: user.x: nothing -> {'y' * 57}...",
@@ -206,6 +308,11 @@ def test_plan_reads_like_a_plan() -> None:
         "! restart needed by instance web1: security.nesting",
         "x failed network n2: network n2: in use",
     ]
+
+
+def test_a_line_of_the_plan_is_one_line() -> None:
+    lines = plan_lines([change({}, {"description": "a\n- remove instance db1\x1b[2K"})])
+    assert lines == ["~ change instance web1", r'    description: nothing -> "a\n- remove instance db1\u001b[2K"']
 
 
 def test_summary_names_the_failed_and_how_many_more() -> None:
@@ -227,6 +334,12 @@ def test_summary_names_the_failed_and_how_many_more() -> None:
 def test_wrong_src_is_refused(document: object, message: str) -> None:
     with pytest.raises(AnsibleActionFail, match=message):
         merge_document({"networks": [], "name": "shop"}, document, "s.yml")
+
+
+def test_no_log_hides_each_result_since_ansible_takes_them_for_a_loop() -> None:
+    result = {"changed": True, "results": [{"name": "a"}]}
+    assert hide_results(result)["results"] == [{"name": "a", "_ansible_no_log": True}]
+    assert hide_results({"failed": True}) == {"failed": True}
 
 
 def test_src_and_task_are_one_document() -> None:
