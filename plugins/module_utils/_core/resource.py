@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -119,22 +119,10 @@ class Noun:
     module's argument spec without the options of every module. build makes the resource from parameters of that
     spec and from where everything lies (_host/paths.py); InvalidRequest for what can be seen from the parameters
     alone. table has the options that parameter config takes, to know its secrets.
-
-    names and options read the host, whose paths they take. names gives all objects of the kind. options gives what a
-    task for build would say to make the object as it is now, power included, and what is secret in full; values as
-    records have them, and nothing that says nothing. None without such an object, and while work on it is under way
-    or was interrupted. EngineError if it cannot be read.
     """
 
     name: str
     plural: str
     arguments: Mapping[str, Any]
     build: Callable[[Mapping[str, Any], Any], Resource[Any]]
-    table: OptionTable | None
-    names: Callable[[Any], Iterable[str]]
-    options: Callable[[Any, str], dict[str, Any] | None]
-
-
-def leave_out_empty(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options without those that say nothing. An empty list says something: none of what there could be."""
-    return {key: value for key, value in options.items() if value is not None and value != "" and value != {}}
+    table: OptionTable | None = None

@@ -9,8 +9,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+from .._core.description import Description, leave_out_empty
 from .._core.errors import EngineError
-from .._core.resource import leave_out_empty
 from .._host.paths import Paths
 from .catalog import ImageCatalog
 from .host import ImageHostOnDisk
@@ -18,12 +18,12 @@ from .model import Desired, FileSource, Image
 
 
 def image_names(paths: Paths) -> list[str]:
-    """Noun.names of images: the first alias of each; one that has none cannot be asked for."""
+    """Description.names of images: the first alias of each; one that has none cannot be asked for."""
     return ImageCatalog(paths).names()
 
 
 def image_options(paths: Paths, name: str) -> dict[str, Any] | None:
-    """Noun.options of images, known by any alias or by fingerprint. No source if it is not to be had any more."""
+    """Description.options of images, known by any alias or by fingerprint. No source if it is gone or changed."""
     image = ImageCatalog(paths).find(name)
     if image is None or not image.aliases:
         return None
@@ -40,3 +40,6 @@ def _has_its_source(paths: Paths, image: Image) -> bool:
     with suppress(EngineError):
         return ImageHostOnDisk(paths).find_source_fingerprint(desired, image) == image.fingerprint
     return False
+
+
+IMAGE_DESCRIPTION = Description(image_names, image_options)

@@ -17,7 +17,6 @@ from .._core.plan import Plan
 from .._core.resource import NO_PROSPECTS, Noun, Prospects
 from .._host.paths import Paths
 from .architecture import find_architecture
-from .document import image_names, image_options
 from .host import ImageHostOnDisk
 from .model import Current, Desired, State, describe_image, parse_source
 from .plan import plan_image
@@ -141,7 +140,4 @@ IMAGE_NOUN = Noun(
         "recreate": {"type": "str", "choices": ["never", "on-change"]},
     },
     build_image,
-    table=None,
-    names=image_names,
-    options=image_options,
 )

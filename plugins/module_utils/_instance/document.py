@@ -2,24 +2,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
-"""An instance written down as a task for it. Reads only."""
+"""Instances and profiles written down as tasks for them. Reads only."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .._core.resource import leave_out_empty
+from .._core.description import Description, leave_out_empty
+from .._core.names import require_name
 from .._host.paths import Paths
 from .._spec.instance import INSTANCE
 from .host import Host
 from .model import Record
 from .plan import STATES
 from .record import render_devices
-from .store import read_record
+from .store import instance_names, profile_names, read_profile, read_record
 
 
 def instance_options(paths: Paths, name: str) -> dict[str, Any] | None:
-    """Noun.options of instances. No image if that is gone."""
+    """Description.options of instances. No image if that is gone."""
     record = read_record(paths, name)
     if record is None or record.work is not None:
         return None
@@ -43,3 +44,22 @@ def _find_image_name(paths: Paths, record: Record) -> str | None:
     from .._image.catalog import ImageCatalog  # for nothing else that is done with instances that exist
 
     return ImageCatalog(paths).find_name(record.image_name, record.image)
+
+
+def profile_options(paths: Paths, name: str) -> dict[str, Any] | None:
+    """Description.options of profiles."""
+    profile = read_profile(paths, require_name("profile", name))
+    if profile is None:
+        return None
+    return leave_out_empty(
+        {
+            "name": name,
+            "description": profile.description,
+            "config": INSTANCE.render(profile.config),
+            "devices": render_devices(profile.devices),
+        }
+    )
+
+
+INSTANCE_DESCRIPTION = Description(instance_names, instance_options)
+PROFILE_DESCRIPTION = Description(profile_names, profile_options)

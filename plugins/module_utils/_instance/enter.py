@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import stat
 
 from .._core.errors import Conflict, EngineError, MissingDependency
@@ -33,6 +34,9 @@ DEFAULT_ROOT = "/var/lib/tandem"
 RUN_ROOT = "/run/tandem"
 _RECORD_LIMIT_BYTES = 1024 * 1024
 CONTAINER = "container"
+# Who sends nothing for so long has nothing more to send.
+_INPUT_SECONDS = 5
+_INPUT_BYTES = 1024 * 1024
 
 
 def run_directory(root: str) -> str:
@@ -127,16 +131,24 @@ def main(request: Mapping[str, Any]) -> NoReturn:
 
     The first line on stderr is the request's mark and "entered", or mark, "error" and a message.
     """
-    mark = request["mark"]
     try:
         _enter(request)
     except EngineError as error:
-        _say(f"{mark} error {error}")
+        _fail(request, str(error))
     except PermissionError as error:
-        _say(f"{mark} error {error.strerror}: {error.filename}: entering an instance needs root on the host")
+        _fail(request, f"{error.strerror}: {error.filename}: entering an instance needs root on the host")
     except BrokenPipeError:
         pass
     raise SystemExit(FAILED_STATUS)
+
+
+def _fail(request: Mapping[str, Any], message: str) -> None:
+    """Say why, and take what was to go in: Ansible holds a pipe that breaks under its hand for a host that cannot be
+    reached, and says that instead."""
+    with contextlib.suppress(BrokenPipeError):
+        _say(f"{request['mark']} error {message}")
+    while request["input"] and select.select([0], [], [], _INPUT_SECONDS)[0] and os.read(0, _INPUT_BYTES):
+        pass
 
 
 def _enter(request: Mapping[str, Any]) -> NoReturn:

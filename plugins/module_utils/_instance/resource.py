@@ -20,12 +20,11 @@ from .._core.resource import NO_PROSPECTS, Noun, Prospects
 from .._host.paths import Paths
 from .._spec.instance import INSTANCE
 from .conditions import require_conditions
-from .document import instance_options
 from .host import Host, find_bridges
 from .model import Address, Current, Desired, InstanceDefinition, Profile, Record, Surroundings
 from .plan import DEFAULT_PROFILE, plan_instance, target_power, where
 from .show import show_addresses, show_record
-from .store import instance_names, read_profiles, read_record
+from .store import read_profiles, read_record
 
 if TYPE_CHECKING:
     from .steps import InstanceHost
@@ -306,7 +305,5 @@ INSTANCE_NOUN = Noun(
         "wait_timeout": {"type": "float", "default": 120.0},
     },
     build_instance,
-    table=INSTANCE,
-    names=instance_names,
-    options=instance_options,
+    INSTANCE,
 )

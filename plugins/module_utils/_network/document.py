@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._core.resource import leave_out_empty
+from .._core.description import Description, leave_out_empty
 from .._host.paths import Paths
 from .._spec.network import NETWORK_CONFIG
-from .record import find_record
+from .record import find_record, network_names
 
 
 def network_options(paths: Paths, name: str) -> dict[str, Any] | None:
-    """Noun.options of networks. An address that was chosen on this host stays auto."""
+    """Description.options of networks. An address that was chosen on this host stays auto."""
     recorded = find_record(paths, name)
     if recorded is None or recorded.intent.work is not None:
         return None
     intent = recorded.intent
     config = NETWORK_CONFIG.render(intent.config)
     return leave_out_empty({"name": name, "type": intent.type, "description": intent.description, "config": config})
+
+
+NETWORK_DESCRIPTION = Description(network_names, network_options)

@@ -15,7 +15,6 @@ from .._core.plan import Plan
 from .._core.resource import NO_PROSPECTS, Noun, Prospects
 from .._host.paths import Paths
 from .._spec.network import NETWORK_CONFIG
-from .document import network_options
 from .host import Host, observe_link
 from .leases import leases
 from .lookup import bridges
@@ -199,7 +198,4 @@ NETWORK_NOUN = Noun(
         "config_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
     },
     build_network,
-    table=None,
-    names=network_names,
-    options=network_options,
 )

@@ -28,11 +28,11 @@ def gather_stack(params: Mapping[str, Any], paths: Paths) -> dict[str, Any]:
 class _Inquiry:
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
-        self._nouns = {kind.name: kind.load for kind in KINDS}
+        self._kinds = {kind.name: kind for kind in KINDS}
         self.warnings: list[str] = []
 
     def everything(self) -> list[Key]:
-        return [(noun, name) for noun in self._nouns for name in self._names(noun)]
+        return [(noun, name) for noun in self._kinds for name in self._names(noun)]
 
     def require_instances(self, given: Sequence[str]) -> list[Key]:
         present = self._names("instance")
@@ -42,14 +42,13 @@ class _Inquiry:
         return [("instance", name) for name in given]
 
     def _names(self, noun: str) -> tuple[str, ...]:
-        return tuple(self._nouns[noun]().names(self._paths))
+        return tuple(self._kinds[noun].describe().names(self._paths))
 
     def describe(self, key: Key) -> Options | None:
         """The options of an object, secrets left out; None with a warning if it is there and cannot be described."""
         kind, name = key
-        noun = self._nouns[kind]()
         try:
-            options = noun.options(self._paths, name)
+            options = self._kinds[kind].describe().options(self._paths, name)
         except (WrongInterpreter, PermissionError):
             raise
         except Exception as error:
@@ -61,7 +60,7 @@ class _Inquiry:
             return None
         # An image may have been asked for by another of its names, and before by this one.
         key = kind, options["name"]
-        public, secrets = leave_out_secrets(options, noun.table)
+        public, secrets = leave_out_secrets(options, self._kinds[kind].load().table)
         for secret in secrets:
             self._warn(key, f"has config option {secret}, which is left out since it is secret")
         for gap in find_gaps(kind, public):

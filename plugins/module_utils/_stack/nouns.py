@@ -2,19 +2,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
-"""The kinds of objects that a stack can hold. A new one needs its row and its loader here, and nothing else."""
+"""The kinds of objects that a stack can hold. A new one needs its row and its two loaders here, and nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .._core.description import Description
 from .._core.resource import Noun
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Kind:
-    """A kind of object by its noun's name and plural; load imports the noun, which only stacks with one of it need.
+    """A kind of object by its noun's name and plural. load imports the noun, which only stacks with one of it need,
+    describe what writes down the objects of a host.
 
     Kinds of one level do not know each other, those of a higher one refer to those below.
     """
@@ -23,6 +25,7 @@ class Kind:
     plural: str
     level: int
     load: Callable[[], Noun]
+    describe: Callable[[], Description]
 
 
 def _storage_pool() -> Noun:
@@ -31,10 +34,22 @@ def _storage_pool() -> Noun:
     return STORAGE_POOL_NOUN
 
 
+def _describe_storage_pool() -> Description:
+    from .._storage.document import STORAGE_POOL_DESCRIPTION
+
+    return STORAGE_POOL_DESCRIPTION
+
+
 def _network() -> Noun:
     from .._network.resource import NETWORK_NOUN
 
     return NETWORK_NOUN
+
+
+def _describe_network() -> Description:
+    from .._network.document import NETWORK_DESCRIPTION
+
+    return NETWORK_DESCRIPTION
 
 
 def _image() -> Noun:
@@ -43,10 +58,22 @@ def _image() -> Noun:
     return IMAGE_NOUN
 
 
+def _describe_image() -> Description:
+    from .._image.document import IMAGE_DESCRIPTION
+
+    return IMAGE_DESCRIPTION
+
+
 def _profile() -> Noun:
     from .._instance.profiles import PROFILE_NOUN
 
     return PROFILE_NOUN
+
+
+def _describe_profile() -> Description:
+    from .._instance.document import PROFILE_DESCRIPTION
+
+    return PROFILE_DESCRIPTION
 
 
 def _instance() -> Noun:
@@ -55,10 +82,16 @@ def _instance() -> Noun:
     return INSTANCE_NOUN
 
 
+def _describe_instance() -> Description:
+    from .._instance.document import INSTANCE_DESCRIPTION
+
+    return INSTANCE_DESCRIPTION
+
+
 KINDS = (
-    Kind("storage_pool", "storage_pools", 0, _storage_pool),
-    Kind("network", "networks", 0, _network),
-    Kind("image", "images", 0, _image),
-    Kind("profile", "profiles", 1, _profile),
-    Kind("instance", "instances", 2, _instance),
+    Kind("storage_pool", "storage_pools", 0, _storage_pool, _describe_storage_pool),
+    Kind("network", "networks", 0, _network, _describe_network),
+    Kind("image", "images", 0, _image, _describe_image),
+    Kind("profile", "profiles", 1, _profile, _describe_profile),
+    Kind("instance", "instances", 2, _instance, _describe_instance),
 )

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._core.resource import leave_out_empty
+from .._core.description import Description, leave_out_empty
 from .._host.paths import Paths
 from .._spec.storage import STORAGE_POOL_CONFIG
-from .layout import read_record
+from .layout import pool_names, read_record
 
 
 def pool_options(paths: Paths, name: str) -> dict[str, Any] | None:
-    """Noun.options of storage pools. A size or source that was not given, but chosen on this host, is not given."""
+    """Description.options of storage pools. A size or source that was chosen on this host is not given."""
     recorded = read_record(paths, name)
     if recorded is None or recorded.work is not None:
         return None
@@ -25,3 +25,6 @@ def pool_options(paths: Paths, name: str) -> dict[str, Any] | None:
     return leave_out_empty(
         {"name": name, "driver": recorded.driver, "description": recorded.description, "config": config}
     )
+
+
+STORAGE_POOL_DESCRIPTION = Description(pool_names, pool_options)

@@ -18,7 +18,6 @@ from .._core.plan import Plan
 from .._core.resource import NO_PROSPECTS, Noun, Prospects
 from .._host.paths import Paths
 from .._spec.storage import POOL_DRIVERS, STORAGE_POOL_CONFIG
-from .document import pool_options
 from .host import Host
 from .layout import layout_of, pool_names
 from .model import Current, Desired, parse_desired
@@ -163,7 +162,4 @@ STORAGE_POOL_NOUN = Noun(
         "config_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
     },
     build_storage_pool,
-    table=None,
-    names=pool_names,
-    options=pool_options,
 )

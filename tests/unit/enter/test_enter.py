@@ -149,6 +149,17 @@ def test_the_program_speaks_to_virtual_machines_too(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (125, "mark error instance web1 is not running: start it first\n")
 
 
+def test_a_program_that_fails_takes_all_input_first() -> None:
+    """ssh and Ansible would report a broken pipe, and not why it broke."""
+    words = [sys.executable, "-I", "-S", "-c", render_program(), json.dumps({**REQUEST, "input": True})]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stderr is not None
+        message = process.stderr.readline()
+        process.stdin.write(b"x" * 1_000_000)
+        process.stdin.close()
+    assert (process.returncode, message[:10]) == (125, b"mark error")
+
+
 def test_the_program_fits_into_one_argument() -> None:
     assert len(render_program()) < 64 * 1024
 

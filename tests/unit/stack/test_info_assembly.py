@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from ansible_collections.tandem.machines.plugins.module_utils._core.resource import leave_out_empty
+from ansible_collections.tandem.machines.plugins.module_utils._core.description import leave_out_empty
 from ansible_collections.tandem.machines.plugins.module_utils._spec.instance import INSTANCE
 from ansible_collections.tandem.machines.plugins.module_utils._stack.assembly import (
     Key,
