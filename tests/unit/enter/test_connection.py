@@ -213,7 +213,7 @@ def test_who_is_not_root_on_the_host_becomes_root(tmp_path: Path, uid: str, beco
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     guest = guest_with(host_become=become, host_python="python3")
-    line = guest._on_the_host("mark", {"mark": "mark", "root": "/nonexistent", "instance": "web1"})
+    line = guest._on_the_host("mark", {"mark": "mark", "root": "/nonexistent", "instance": "web1", "input": False})
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
     done = subprocess.run(["/bin/sh", "-c", line], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == expected.strip()
