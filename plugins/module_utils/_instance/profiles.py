@@ -144,6 +144,9 @@ class ProfileResource:
     def foretell(self, current: CurrentProfile) -> Profile:
         return wanted_profile(self.desired, current.profile)
 
+    def uses(self, current: CurrentProfile) -> frozenset[tuple[str, str]]:
+        return frozenset()
+
     def identity(self, current: CurrentProfile) -> str:
         return ""  # a profile is what it says, whoever wrote it
 
@@ -156,7 +159,7 @@ class ProfileResource:
     def observe(self) -> CurrentProfile:
         profile = read_profile(self.host.paths, self.name)
         used_by = find_users(self.host.paths, self.name) if self.desired.is_absent and profile else ()
-        return CurrentProfile(profile, self._prospects.holding(used_by))
+        return CurrentProfile(profile, self._prospects.holding(self.noun, self.name, used_by))
 
     def is_busy(self, current: CurrentProfile) -> bool:
         return False  # a profile is one atomic write

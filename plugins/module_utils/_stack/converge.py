@@ -80,18 +80,17 @@ class _Run:
         return not (self._wish.stops_on_error and any(result.failed for result in self._results.values()))
 
     def _predict(self, group: Sequence[Entry]) -> None:
-        made, moved = dict(self._prospects.made), set(self._prospects.moved)
+        made, uses = dict(self._prospects.made), dict(self._prospects.uses)
         for entry in group:
             entry.resource.expect(self._prospects)
             outcome = self._glance(entry)
             if outcome is None:
                 continue
             self._results[entry.key] = _result(entry, outcome, outcome.plan.obstacles)
-            if outcome.plan.changes:
-                moved.add(str(entry))
+            uses[str(entry)] = entry.resource.uses(outcome.current)
             if not entry.is_absent:
                 made[entry.key] = entry.resource.foretell(outcome.current)
-        self._prospects = Prospects(made, frozenset(moved))
+        self._prospects = Prospects(made, uses)
 
     def _apply(self, group: Sequence[Entry]) -> None:
         to_settle, new = [], []

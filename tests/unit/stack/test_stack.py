@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._host.paths import
 from ansible_collections.tandem.machines.plugins.module_utils._image import model as images
 from ansible_collections.tandem.machines.plugins.module_utils._image.catalog import ImageCatalog
 from ansible_collections.tandem.machines.plugins.module_utils._instance import store
-from ansible_collections.tandem.machines.plugins.module_utils._instance.model import Record
+from ansible_collections.tandem.machines.plugins.module_utils._instance.model import Device, Profile, Record
 from ansible_collections.tandem.machines.plugins.module_utils._instance.profiles import CurrentProfile, ProfileResource
 from ansible_collections.tandem.machines.plugins.module_utils._stack.converge import Wish, converge_stack
 from ansible_collections.tandem.machines.plugins.module_utils._stack.document import build_entries, secrets_of
@@ -35,6 +36,8 @@ from ansible_collections.tandem.machines.plugins.module_utils._stack.members imp
 from ansible_collections.tandem.machines.plugins.module_utils._stack.model import Result, in_order, summarize
 from ansible_collections.tandem.machines.plugins.module_utils._stack.nouns import KINDS
 from ansible_collections.tandem.machines.plugins.module_utils._stack.text import plan_lines
+from ansible_collections.tandem.machines.plugins.module_utils._storage import layout
+from ansible_collections.tandem.machines.plugins.module_utils._storage.record import Backing, Recorded
 from ansible_collections.tandem.machines.plugins.modules import stack
 
 NIC_AND_DISK = {
@@ -273,10 +276,53 @@ def test_kept_members_know_the_identity_once_it_is_known() -> None:
     }
 
 
-def test_prospects_free_what_is_moved() -> None:
-    prospects = Prospects({("network", "n"): None}, frozenset({"instance a"}))
-    assert prospects.holding(("instance a", "instance b")) == ("instance b",)
+def test_prospects_know_who_will_use_what() -> None:
+    uses = {"instance a": frozenset({("network", "m")}), "instance b": frozenset({("network", "n")})}
+    prospects = Prospects({("network", "n"): None}, {**uses, "instance gone": frozenset()})
+    users = ("instance a", "instance gone", "instance other")
+    assert prospects.holding("network", "n", users) == ("instance other", "instance b")
+    assert prospects.remaining(users) == ("instance a", "instance other")
     assert prospects.names("network") == {"n"} and prospects.objects("profile") == {}
+
+
+def add_instance(paths: Paths, name: str, *profiles: str) -> None:
+    root = {"root": Device("disk", {"path": "/", "pool": "default"})}
+    record = Record(name, UUID, InstanceType.CONTAINER, "ab" * 32, "debian/12", "default", profiles, devices=root)
+    layout.write_record(paths, Recorded("default", UUID, driver="btrfs", backing=Backing.LOOP, size_bytes=5 * 1024**3))
+    volatile = {"idmap.base": "1000000", "last_state.power": "stopped"}
+    store.write_record(paths, replace(record, expanded_devices=root, volatile=volatile))
+
+
+def test_check_mode_knows_who_still_uses_what_the_same_run_removes(paths: Paths) -> None:
+    for name in ("a", "b", "c", "d"):
+        store.write_profile(paths, Profile(name))
+    add_image(paths, "ab" * 32, "debian/12")
+    add_instance(paths, "changed", "a")
+    add_instance(paths, "moved", "b")
+    instances = [
+        {"name": "changed", "description": "changed, but not its profiles", "state": "present"},
+        {"name": "moved", "profiles": ["d"], "state": "present"},
+        {"name": "new", "profiles": ["c"], "image": "debian/12", "devices": NIC_AND_DISK, "state": "present"},
+    ]
+    gone = [{"name": name, "state": "absent"} for name in ("a", "b", "c")]
+    results = converge_stack(wish(), build_entries({"profiles": gone, "instances": instances}, paths), paths)
+    assert {result.name: result.warnings for result in results if result.kind == "profile"} == {
+        "a": ("profile a is used by instance changed: remove it there first",),
+        "b": (),
+        "c": ("profile c is used by instance new: remove it there first",),
+    }
+
+
+def test_check_mode_knows_the_names_that_an_image_gets_in_the_same_run(paths: Paths) -> None:
+    add_image(paths, "ab" * 32, "debian/12")
+    add_instance(paths, "web1")
+    document = {
+        "images": [{"name": "debian/12", "aliases": ["debian"]}],
+        "instances": [{"name": "web1", "image": "debian", "state": "present", "recreate": "on-change"}],
+    }
+    [image, web1] = converge_stack(wish(), build_entries(document, paths), paths)
+    assert image.changed and not web1.failed
+    assert not any("create" in action for action in web1.actions)
 
 
 def change(before: dict[str, Any], after: dict[str, Any], **more: Any) -> Result:
