@@ -62,3 +62,4 @@ KINDS = (
     Kind("profile", "profiles", 1, _profile),
     Kind("instance", "instances", 2, _instance),
 )
+TOP_LEVEL = max(kind.level for kind in KINDS)

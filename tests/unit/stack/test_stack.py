@@ -14,7 +14,13 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.tandem.machines.plugins.action.stack import LISTS, hide_results, merge_document
-from ansible_collections.tandem.machines.plugins.module_utils._core.errors import Conflict, InvalidRequest, TimedOut
+from ansible_collections.tandem.machines.plugins.module_utils._core.errors import (
+    Conflict,
+    InvalidRequest,
+    MissingDependency,
+    TimedOut,
+    WrongInterpreter,
+)
 from ansible_collections.tandem.machines.plugins.module_utils._core.kinds import InstanceType
 from ansible_collections.tandem.machines.plugins.module_utils._core.resource import Prospects
 from ansible_collections.tandem.machines.plugins.module_utils._host import paths as host_paths
@@ -25,6 +31,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._image.catalog imp
 from ansible_collections.tandem.machines.plugins.module_utils._instance import store
 from ansible_collections.tandem.machines.plugins.module_utils._instance.model import Device, Profile, Record
 from ansible_collections.tandem.machines.plugins.module_utils._instance.profiles import CurrentProfile, ProfileResource
+from ansible_collections.tandem.machines.plugins.module_utils._instance.resource import InstanceResource
 from ansible_collections.tandem.machines.plugins.module_utils._stack.converge import Wish, converge_stack
 from ansible_collections.tandem.machines.plugins.module_utils._stack.document import build_entries, secrets_of
 from ansible_collections.tandem.machines.plugins.module_utils._stack.members import (
@@ -34,7 +41,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._stack.members imp
     write_members,
 )
 from ansible_collections.tandem.machines.plugins.module_utils._stack.model import Result, in_order, summarize
-from ansible_collections.tandem.machines.plugins.module_utils._stack.nouns import KINDS
+from ansible_collections.tandem.machines.plugins.module_utils._stack.nouns import KINDS, TOP_LEVEL
 from ansible_collections.tandem.machines.plugins.module_utils._stack.text import plan_lines
 from ansible_collections.tandem.machines.plugins.module_utils._storage import layout
 from ansible_collections.tandem.machines.plugins.module_utils._storage.record import Backing, Recorded
@@ -81,7 +88,7 @@ def refusal(document: dict[str, Any], paths: Paths) -> str:
 
 
 def test_order_removes_users_first_and_what_they_used_last(paths: Paths) -> None:
-    turns = [sorted(map(str, turn)) for turn in in_order(build_entries(MIXED, paths))]
+    turns = [sorted(map(str, turn)) for turn in in_order(build_entries(MIXED, paths), TOP_LEVEL)]
     assert turns == [
         ["instance old"],
         ["image debian/12", "network tdbr1", "storage_pool default"],
@@ -92,9 +99,37 @@ def test_order_removes_users_first_and_what_they_used_last(paths: Paths) -> None
     ]
 
 
+def test_what_else_is_removed_goes_last_without_instances_too(paths: Paths) -> None:
+    document = {kind: MIXED[kind] for kind in ("profiles", "networks")}
+    turns = [sorted(map(str, turn)) for turn in in_order(build_entries(document, paths), TOP_LEVEL)]
+    assert turns == [["network tdbr1"], ["profile web"], ["profile gone"], ["network tdbr9"]]
+
+
+@pytest.mark.parametrize("error", [WrongInterpreter, MissingDependency])
+def test_another_interpreter_begins_before_anything_is_changed(
+    error: type[Exception], paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(resource: InstanceResource) -> None:
+        raise error("no lxc")
+
+    monkeypatch.setattr(InstanceResource, "prepare", prepare)
+    document = {"profiles": [{"name": "web"}], "instances": [{"name": "web1", "image": "debian/12"}]}
+    one, entries = wish(name="shop", predicts=False), build_entries(document, paths)
+    if error is WrongInterpreter:
+        with pytest.raises(WrongInterpreter):
+            converge_stack(one, entries, paths)
+        assert read_members(paths, "shop") == {}
+    else:
+        assert [result.failed for result in converge_stack(one, entries, paths)] == [False, True]
+    assert (paths.profiles / "web.json").exists() == (error is not WrongInterpreter)
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [
+        ({"images": [{"name": "a", "aliases": ["b"]}, {"name": "b"}]}, "image b is listed twice"),
+        ({"images": [{"name": "a", "aliases": ["c", "a"]}, {"name": "b", "aliases": ["c"]}]}, "image c is listed"),
+        ({"images": [{"name": "a", "aliases": ["b"]}, {"name": "b", "state": "absent"}]}, "image b is listed twice"),
         ({"instances": [{"name": "a", "imge": "x"}]}, "instances[0] (a): unknown option 'imge'; did you mean image?"),
         ({"instances": [{"image": "x"}]}, "instances[0]: missing required arguments: name"),
         ({"instances": ["web1"]}, "instances[0]: give a mapping of options, not 'web1'"),
