@@ -16,7 +16,7 @@ from .._core.plan import HIDDEN, Change, Plan, compare
 from .._core.resource import NO_PROSPECTS, Noun, Prospects, leave_out_empty
 from .._host.paths import Paths
 from .._spec.instance import INSTANCE
-from .model import Profile, parse_devices
+from .model import Profile, parse_devices, require_devices
 from .record import render_devices
 from .show import show_profile
 from .store import all_records, profile_names, read_profile, remove_profile, write_profile
@@ -203,7 +203,7 @@ def build_profile(params: Mapping[str, Any], paths: Paths) -> ProfileResource:
         devices=params["devices"] or {},
         replace_devices=params["devices_mode"] == "replace",
     )
-
+    require_devices(desired.devices, f"profile {name}", None)
     return ProfileResource(desired, paths)
 
 

@@ -22,7 +22,7 @@ from .._spec.instance import INSTANCE
 from .conditions import require_conditions
 from .document import instance_options
 from .host import Host, find_bridges
-from .model import Address, Current, Desired, InstanceDefinition, Profile, Record, Surroundings
+from .model import Address, Current, Desired, InstanceDefinition, Profile, Record, Surroundings, require_devices
 from .plan import DEFAULT_PROFILE, plan_instance, target_power, where
 from .show import show_addresses, show_record
 from .store import instance_names, read_profiles, read_record
@@ -37,8 +37,7 @@ def build_instance(params: Mapping[str, Any], paths: Paths) -> InstanceResource:
     place = where(name)
     config = take_shorthands(INSTANCE, params, params["config"] or {}, place)
     kind = InstanceType(params["type"]) if params["type"] else None
-    if not isinstance(params["devices"] or {}, Mapping):
-        raise InvalidRequest(f"{place}: devices must be a mapping of device name to options")
+    require_devices(params["devices"] or {}, place, kind)
     desired = Desired(
         name=name,
         state=State(params["state"]),
