@@ -21,12 +21,12 @@ class Prospects:
     """What the same run does before an object's turn. In check mode nothing of it shows on the host.
 
     made holds, by noun and name, what the run makes or changes, as objects that refer to it need it (None where its
-    existence is all they need). moved names, as 'noun name', what the run removes or changes: it stands in
-    nobody's way any more.
+    existence is all they need). uses holds, by 'noun name', what each of those that had their turn refers to from
+    then on; nothing if it is removed.
     """
 
     made: Mapping[tuple[str, str], Any] = field(default_factory=dict)
-    moved: frozenset[str] = frozenset()
+    uses: Mapping[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
 
     def names(self, noun: str) -> frozenset[str]:
         return frozenset(name for kind, name in self.made if kind == noun)
@@ -34,9 +34,15 @@ class Prospects:
     def objects(self, noun: str) -> dict[str, Any]:
         return {name: value for (kind, name), value in self.made.items() if kind == noun}
 
-    def holding(self, users: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of users, each as 'noun name', that will still be there."""
-        return tuple(user for user in users if user not in self.moved)
+    def holding(self, noun: str, name: str, users: tuple[str, ...]) -> tuple[str, ...]:
+        """Who will use an object that users, each as 'noun name', use now."""
+        used = (noun, name)
+        still = tuple(user for user in users if user not in self.uses or used in self.uses[user])
+        return (*still, *(user for user, needs in self.uses.items() if used in needs and user not in users))
+
+    def remaining(self, users: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of users that will still be there, whatever they use then."""
+        return tuple(user for user in users if self.uses.get(user, True))
 
 
 NO_PROSPECTS = Prospects()
@@ -73,6 +79,9 @@ class Resource(Protocol[CurrentT]):
 
     def foretell(self, current: CurrentT) -> Any:
         """What prospects hold of this object once its plan has run."""
+
+    def uses(self, current: CurrentT) -> frozenset[tuple[str, str]]:
+        """Noun and name of what this object refers to once its plan has run, and thereby keeps from being removed."""
 
     def identity(self, current: CurrentT) -> str:
         """What tells this object from a later one of the same name; '' where nothing does."""

@@ -32,12 +32,20 @@ def work_through(
     Gives number and answer (JSON values) of each piece as it ends; None for one whose worker died, such as of a
     lack of memory. No piece is begun once goes_on() is false. Workers die with this process.
     """
-    waiting = iter(range(count))
+    waiting = 0
     running: dict[int, _Worker] = {}
     try:
         while True:
-            while len(running) < parallel and goes_on() and (index := next(waiting, None)) is not None:
-                worker = _Worker(index, perform)
+            while len(running) < parallel and waiting < count and goes_on():
+                try:
+                    worker = _Worker(waiting, perform)
+                except OSError:
+                    # The host bears no more processes or open files.
+                    if not running:
+                        raise
+                    parallel = len(running)
+                    break
+                waiting += 1
                 running[worker.descriptor] = worker
             if not running:
                 return
@@ -66,7 +74,12 @@ class _Worker:
         self._data = bytearray()
         self.descriptor, writer = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
-        self._pid = os.fork()
+        try:
+            self._pid = os.fork()
+        except OSError:
+            os.close(self.descriptor)
+            os.close(writer)
+            raise
         if self._pid == 0:
             _perform_and_exit(index, perform, writer, parent)
         os.close(writer)
@@ -78,13 +91,16 @@ class _Worker:
         return bool(chunk)
 
     def answer(self) -> dict[str, Any] | None:
-        os.close(self.descriptor)
-        _unused, status = os.waitpid(self._pid, 0)
-        return json.loads(self._data) if status == 0 else None
+        return json.loads(self._data) if self._reap() == 0 else None
 
     def end(self) -> None:
+        """What it did until now, and may have answered, is of no interest."""
         os.kill(self._pid, signal.SIGKILL)
-        self.answer()
+        self._reap()
+
+    def _reap(self) -> int:
+        os.close(self.descriptor)
+        return os.waitpid(self._pid, 0)[1]
 
 
 def _perform_and_exit(index: int, perform: Callable[[int], Mapping[str, Any]], writer: int, parent: int) -> None:

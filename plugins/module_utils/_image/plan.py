@@ -35,6 +35,15 @@ def plan_image(desired: Desired, current: Current) -> ImagePlan:
     )
 
 
+def foretell_image(desired: Desired, current: Current) -> tuple[tuple[str, ...], str | None]:
+    """All names that the image will have, and its fingerprint, None if that is not known before it is made."""
+    image = current.image
+    if image is None:
+        return desired.names, current.source_fingerprint
+    names = image.aliases if desired.aliases is None else desired.names
+    return names, image.fingerprint if _is_made_from(desired.source, current) else current.source_fingerprint
+
+
 def _plan_removal(desired: Desired, current: Current, leftovers: tuple[Step[ImageHost], ...]) -> ImagePlan:
     if current.image is None:
         return Plan((), leftovers)

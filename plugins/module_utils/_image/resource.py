@@ -19,7 +19,7 @@ from .._host.paths import Paths
 from .architecture import find_architecture
 from .host import ImageHostOnDisk
 from .model import Current, Desired, State, describe_image, parse_source
-from .plan import plan_image
+from .plan import foretell_image, plan_image
 from .steps import ImageHost
 
 Params = Mapping[str, Any]
@@ -49,8 +49,11 @@ class ImageResource:
     def expect(self, prospects: Prospects) -> None:
         self._prospects = prospects
 
-    def foretell(self, current: Current) -> None:
-        return None
+    def foretell(self, current: Current) -> tuple[tuple[str, ...], str | None]:
+        return foretell_image(self.desired, current)
+
+    def uses(self, current: Current) -> frozenset[tuple[str, str]]:
+        return frozenset()
 
     def identity(self, current: Current) -> str:
         return ""  # an image made anew under its name is still the one that was asked for
@@ -64,7 +67,8 @@ class ImageResource:
 
     def observe(self) -> Current:
         current = self.host.observe(self.desired)
-        return replace(current, users=self._prospects.holding(current.users))
+        still = self._prospects.remaining(tuple(f"instance {name}" for name in current.users))
+        return replace(current, users=tuple(user.partition(" ")[2] for user in still))
 
     def is_busy(self, current: Current) -> bool:
         return current.is_under_work

@@ -70,13 +70,19 @@ class Host:
         return open_store(self.paths)
 
     def load(self, kind: InstanceType) -> tuple[ModuleType, ...]:
-        """The modules that making, changing and removing an instance of that type needs, which verbs import late."""
+        """The modules that making, changing and removing an instance of that type needs, which verbs import late.
+        MissingDependency or WrongInterpreter if they cannot be had."""
         from .._image import store
         from .._network import hosts, leases
         from .._storage import pool, registry
         from . import steps
 
-        driver = self._containers if kind is InstanceType.CONTAINER else self._machines
+        driver: LxcDriver | QemuDriver = self._machines
+        if kind is InstanceType.CONTAINER:
+            from .lxc.binding import version
+
+            version()
+            driver = self._containers
         return store, hosts, leases, pool, registry, steps, import_module(type(driver).__module__)
 
     def driver(self, record: Record) -> InstanceDriver:

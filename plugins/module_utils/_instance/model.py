@@ -292,6 +292,28 @@ def parse_devices(
     return devices
 
 
+def require_devices(given: Mapping[str, Any], where: str, kind: InstanceType | None) -> None:
+    """InvalidRequest for devices that nothing could have. A device without a type changes one that is there already:
+    what it may say is only known beside that."""
+    for name, options in given.items():
+        _require_device_name(name, where)
+        if options is not None and not (isinstance(options, Mapping) and "type" not in options):
+            type_name, rest = _split(name, options, None, where)
+            DEVICES[type_name].parse(rest, f"{where}: device {name}", kind)
+
+
+def _split(name: str, given: object, base: Device | None, where: str) -> tuple[str, dict[str, Any]]:
+    """Type and other options of a device as given; the type is by default that of base."""
+    if not isinstance(given, Mapping):
+        raise InvalidRequest(f"{where}: device {name} must be a mapping of options")
+    options = dict(given)
+    type_name = options.pop("type", base.type if base else None)
+    if not isinstance(type_name, str) or type_name not in DEVICES:
+        known = ", ".join(sorted(DEVICES))
+        raise InvalidRequest(f"{where}: device {name}: type {type_name!r} is not known; use one of {known}")
+    return type_name, options
+
+
 def _require_device_name(name: object, where: str) -> None:
     try:
         require_device(name)
@@ -300,13 +322,7 @@ def _require_device_name(name: object, where: str) -> None:
 
 
 def _parse_device(name: str, given: object, base: Device | None, where: str, kind: InstanceType | None) -> Device:
-    if not isinstance(given, Mapping):
-        raise InvalidRequest(f"{where}: device {name} must be a mapping of options")
-    options = dict(given)
-    type_name = options.pop("type", base.type if base else None)
-    if not isinstance(type_name, str) or type_name not in DEVICES:
-        known = ", ".join(sorted(DEVICES))
-        raise InvalidRequest(f"{where}: device {name}: type {type_name!r} is not known; use one of {known}")
+    type_name, options = _split(name, given, base, where)
     table = DEVICES[type_name]
     merged = dict(base.options) if base is not None and base.type == type_name else {}
     for key, value in table.parse(options, f"{where}: device {name}", kind).items():

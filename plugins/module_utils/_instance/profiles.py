@@ -16,7 +16,7 @@ from .._core.plan import HIDDEN, Change, Plan, compare
 from .._core.resource import NO_PROSPECTS, Noun, Prospects
 from .._host.paths import Paths
 from .._spec.instance import INSTANCE
-from .model import Profile, parse_devices
+from .model import Profile, parse_devices, require_devices
 from .record import render_devices
 from .show import show_profile
 from .store import all_records, profile_names, read_profile, remove_profile, write_profile
@@ -144,6 +144,9 @@ class ProfileResource:
     def foretell(self, current: CurrentProfile) -> Profile:
         return wanted_profile(self.desired, current.profile)
 
+    def uses(self, current: CurrentProfile) -> frozenset[tuple[str, str]]:
+        return frozenset()
+
     def identity(self, current: CurrentProfile) -> str:
         return ""  # a profile is what it says, whoever wrote it
 
@@ -156,7 +159,7 @@ class ProfileResource:
     def observe(self) -> CurrentProfile:
         profile = read_profile(self.host.paths, self.name)
         used_by = find_users(self.host.paths, self.name) if self.desired.is_absent and profile else ()
-        return CurrentProfile(profile, self._prospects.holding(used_by))
+        return CurrentProfile(profile, self._prospects.holding(self.noun, self.name, used_by))
 
     def is_busy(self, current: CurrentProfile) -> bool:
         return False  # a profile is one atomic write
@@ -200,7 +203,7 @@ def build_profile(params: Mapping[str, Any], paths: Paths) -> ProfileResource:
         devices=params["devices"] or {},
         replace_devices=params["devices_mode"] == "replace",
     )
-
+    require_devices(desired.devices, f"profile {name}", None)
     return ProfileResource(desired, paths)
 
 

@@ -21,7 +21,7 @@ from .._host.paths import Paths
 from .._spec.instance import INSTANCE
 from .conditions import require_conditions
 from .host import Host, find_bridges
-from .model import Address, Current, Desired, InstanceDefinition, Profile, Record, Surroundings
+from .model import Address, Current, Desired, InstanceDefinition, Profile, Record, Surroundings, require_devices
 from .plan import DEFAULT_PROFILE, plan_instance, target_power, where
 from .show import show_addresses, show_record
 from .store import read_profiles, read_record
@@ -36,8 +36,7 @@ def build_instance(params: Mapping[str, Any], paths: Paths) -> InstanceResource:
     place = where(name)
     config = take_shorthands(INSTANCE, params, params["config"] or {}, place)
     kind = InstanceType(params["type"]) if params["type"] else None
-    if not isinstance(params["devices"] or {}, Mapping):
-        raise InvalidRequest(f"{place}: devices must be a mapping of device name to options")
+    require_devices(params["devices"] or {}, place, kind)
     desired = Desired(
         name=name,
         state=State(params["state"]),
@@ -95,6 +94,14 @@ class InstanceResource:
 
     def foretell(self, current: Current) -> None:
         return None
+
+    def uses(self, current: Current) -> frozenset[tuple[str, str]]:
+        if self.desired.state is State.ABSENT:
+            return frozenset()
+        record = self._recorded(self.plan(current), current)
+        bridges = (nic.get("network") or nic.get("parent") for _unused, nic in record.nics())
+        named = {"profile": record.profiles, "network": bridges, "storage_pool": record.pools()}
+        return frozenset((noun, name) for noun, names in named.items() for name in names)
 
     def identity(self, current: Current) -> str:
         return current.record.uuid if current.record is not None else ""
@@ -158,9 +165,9 @@ class InstanceResource:
         plan = self.plan(current)
         if not plan.steps:
             return self.describe(current)
-        from .steps import Allocate, Kill, Start, Stop, WriteRecord
+        from .steps import Allocate, Kill, Start, Stop
 
-        record = next(step.record for step in plan.steps if isinstance(step, (Allocate, WriteRecord)))
+        record = self._recorded(plan, current)
         power = Power.STOPPED if isinstance(plan.steps[0], Allocate) else current.power
         keeps_process = not any(isinstance(step, (Kill, Start, Stop)) for step in plan.steps)
         return {
@@ -171,6 +178,17 @@ class InstanceResource:
             "addresses": [],
         }
 
+    def _recorded(self, plan: Plan[InstanceHost], current: Current) -> Record:
+        """The record once the plan has run, for an instance that will be there."""
+        record = current.record
+        if plan.steps:
+            from .steps import Allocate, WriteRecord
+
+            record = next(step.record for step in plan.steps if isinstance(step, (Allocate, WriteRecord)))
+        if record is None:
+            raise AssertionError("an instance without a record")
+        return record
+
     def state(self, current: Current) -> str:
         return "absent" if current.record is None else current.power.value
 
@@ -179,10 +197,13 @@ class InstanceResource:
         made = self._prospects
         if not made.made:
             return around
+        images = made.objects("image").values()
+        named = [fingerprint for names, fingerprint in images if self.desired.image in names]
         return replace(
             around,
             profiles={**around.profiles, **made.objects("profile")},
-            has_image=around.has_image or self.desired.image in made.names("image"),
+            fingerprint=named[0] if named else around.fingerprint,
+            has_image=around.has_image or bool(named),
             pools=around.pools | made.names("storage_pool"),
             bridges=around.bridges | made.names("network"),
         )

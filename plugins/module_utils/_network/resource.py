@@ -50,6 +50,9 @@ class NetworkResource:
     def foretell(self, current: Current) -> None:
         return None
 
+    def uses(self, current: Current) -> frozenset[tuple[str, str]]:
+        return frozenset()
+
     def identity(self, current: Current) -> str:
         return current.recorded.uuid if current.recorded is not None else ""
 
@@ -61,7 +64,7 @@ class NetworkResource:
 
     def observe(self) -> Current:
         current = self.host.observe(self.desired)
-        still = self._prospects.holding(_show_users(current.users))
+        still = self._prospects.holding(self.noun, self.name, _show_users(current.users))
         return replace(current, users=tuple(user.partition(" ")[2] for user in still))
 
     def is_busy(self, current: Current) -> bool:

@@ -21,6 +21,7 @@ from .._module.failure import explain
 from .document import build_pruned
 from .members import kept_members, other_stacks, read_members, write_members
 from .model import ABSENT, Entry, Result, in_order
+from .nouns import TOP_LEVEL
 
 # Waiting for guests costs no more than a process each.
 _WAITING_WORKERS = 32
@@ -61,10 +62,11 @@ class _Run:
         self._entries = [*listed, *build_pruned(self._unlisted(), paths)]
         self._results: dict[tuple[str, str], Result] = {}
         self._prospects = Prospects()
+        self._is_prepared = False
         self._claimed: list[Entry] = []
 
     def converge(self) -> list[Result]:
-        for group in in_order(self._entries):
+        for group in in_order(self._entries, TOP_LEVEL):
             if self._goes_on():
                 (self._predict if self._wish.predicts else self._apply)(group)
         if not self._wish.predicts:
@@ -80,18 +82,17 @@ class _Run:
         return not (self._wish.stops_on_error and any(result.failed for result in self._results.values()))
 
     def _predict(self, group: Sequence[Entry]) -> None:
-        made, moved = dict(self._prospects.made), set(self._prospects.moved)
+        made, uses = dict(self._prospects.made), dict(self._prospects.uses)
         for entry in group:
             entry.resource.expect(self._prospects)
             outcome = self._glance(entry)
             if outcome is None:
                 continue
             self._results[entry.key] = _result(entry, outcome, outcome.plan.obstacles)
-            if outcome.plan.changes:
-                moved.add(str(entry))
+            uses[str(entry)] = entry.resource.uses(outcome.current)
             if not entry.is_absent:
                 made[entry.key] = entry.resource.foretell(outcome.current)
-        self._prospects = Prospects(made, frozenset(moved))
+        self._prospects = Prospects(made, uses)
 
     def _apply(self, group: Sequence[Entry]) -> None:
         to_settle, new = [], []
@@ -104,9 +105,8 @@ class _Run:
                 if outcome is not None and outcome.previous_state == ABSENT:
                     new.append(entry)
         if to_settle:
+            self._prepare()
             self._claim(new)
-            for entry in to_settle:
-                entry.resource.prepare()
             self._work(to_settle, self._wish.parallel, self._settle)
 
     def _glance(self, entry: Entry) -> Outcome | None:
@@ -181,6 +181,14 @@ class _Run:
             elif "wrong_interpreter" in answer:
                 raise WrongInterpreter(answer["wrong_interpreter"])
             self._results[entry.key] = _parse(answer)
+
+    def _prepare(self) -> None:
+        """Before the first effect: if another interpreter has to begin anew, nothing is lost of what was changed. What
+        is missing fails those that need it, in their turn."""
+        if not self._is_prepared:
+            self._is_prepared = True
+            for entry in self._entries:
+                _attempt(entry, entry.resource.prepare)
 
     def _claim(self, new: Sequence[Entry]) -> None:
         """Record what is about to be made before the first effect. What is there may be somebody else's: it becomes

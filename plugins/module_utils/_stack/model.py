@@ -35,6 +35,12 @@ class Entry:
         return self.kind, self.name
 
     @property
+    def names(self) -> frozenset[str]:
+        """All names that the object is to have: images may be given aliases."""
+        aliases = None if self.is_absent else self.params.get("aliases")
+        return frozenset((self.name, *(aliases or ())))
+
+    @property
     def is_absent(self) -> bool:
         return bool(self.params["state"] == ABSENT)
 
@@ -74,22 +80,23 @@ def require_once(entries: Iterable[Entry]) -> None:
     """InvalidRequest if an object is listed twice: the later one would undo the earlier one in each run."""
     seen: set[tuple[str, str]] = set()
     for entry in entries:
-        if entry.key in seen:
-            raise InvalidRequest(f"{entry} is listed twice: give each object once")
-        seen.add(entry.key)
+        for name in sorted(entry.names):
+            if (entry.kind, name) in seen:
+                raise InvalidRequest(f"{entry.kind} {name} is listed twice: give each object once")
+        seen.update((entry.kind, name) for name in entry.names)
 
 
-def in_order(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+def in_order(entries: Sequence[Entry], top: int) -> Iterator[list[Entry]]:
     """Entries in groups that follow each other; within a group, none knows another.
 
-    First what nothing else refers to is removed, then everything is made and changed from the ground up, and
-    what is still to be removed, and by then referred to no more, goes from the top down.
+    First what is of the top level, to which nothing else refers, is removed, then everything is made and changed from
+    the ground up, and what is still to be removed, and by then referred to no more, goes from the top down.
     """
     levels = sorted({entry.level for entry in entries})
     turns = (
-        *((level, True) for level in levels[-1:]),
+        (top, True),
         *((level, False) for level in levels),
-        *((level, True) for level in reversed(levels[:-1])),
+        *((level, True) for level in reversed(levels) if level != top),
     )
     groups = ([entry for entry in entries if (entry.level, entry.is_absent) == turn] for turn in turns)
     return (group for group in groups if group)

@@ -95,3 +95,4 @@ KINDS = (
     Kind("profile", "profiles", 1, _profile, _describe_profile),
     Kind("instance", "instances", 2, _instance, _describe_instance),
 )
+TOP_LEVEL = max(kind.level for kind in KINDS)

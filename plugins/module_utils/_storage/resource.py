@@ -51,6 +51,9 @@ class StoragePoolResource:
     def foretell(self, current: Current) -> None:
         return None
 
+    def uses(self, current: Current) -> frozenset[tuple[str, str]]:
+        return frozenset()
+
     def identity(self, current: Current) -> str:
         return current.recorded.uuid if current.recorded is not None else ""
 
@@ -62,7 +65,7 @@ class StoragePoolResource:
 
     def observe(self) -> Current:
         current = observe_pool(self.paths, self.name, self.desired.config.get("source"), self.desired.driver)
-        return replace(current, users=self._prospects.holding(current.users))
+        return replace(current, users=self._prospects.holding(self.noun, self.name, current.users))
 
     def is_busy(self, current: Current) -> bool:
         return current.recorded is not None and current.recorded.work is not None

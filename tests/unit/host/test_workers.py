@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ansible_collections.tandem.machines.plugins.module_utils._host.workers import work_through
 
 
@@ -78,3 +81,41 @@ def test_workers_end_with_whoever_gives_up_on_them() -> None:
     work.close()
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     assert not children.exists() or not children.read_text().split()
+
+
+def test_as_many_work_at_once_as_the_host_bears(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe2, waitpid = os.pipe2, os.waitpid
+    alive = 0
+
+    def open_pipe(flags: int) -> tuple[int, int]:
+        nonlocal alive
+        if alive == 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        alive += 1
+        return pipe2(flags)
+
+    def wait(pid: int, options: int) -> tuple[int, int]:
+        nonlocal alive
+        alive -= 1
+        return waitpid(pid, options)
+
+    monkeypatch.setattr(os, "pipe2", open_pipe)
+    monkeypatch.setattr(os, "waitpid", wait)
+    assert sorted(work_through(10, 1000, lambda number: {"is": number})) == [(n, {"is": n}) for n in range(10)]
+    alive = 3
+    with pytest.raises(OSError, match="Too many"):
+        next(work_through(1, 1, lambda number: {}))
+
+
+def test_all_workers_are_ended_though_some_have_answered_unheard() -> None:
+    def perform(number: int) -> dict[str, int]:
+        if number == 2:
+            time.sleep(60)
+        return {}
+
+    work = work_through(3, 3, perform)
+    next(work)
+    time.sleep(0.2)
+    work.close()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)

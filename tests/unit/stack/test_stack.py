@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.tandem.machines.plugins.action.stack import LISTS, hide_results, merge_document
-from ansible_collections.tandem.machines.plugins.module_utils._core.errors import Conflict, InvalidRequest, TimedOut
+from ansible_collections.tandem.machines.plugins.module_utils._core.errors import (
+    Conflict,
+    InvalidRequest,
+    MissingDependency,
+    TimedOut,
+    WrongInterpreter,
+)
 from ansible_collections.tandem.machines.plugins.module_utils._core.kinds import InstanceType
 from ansible_collections.tandem.machines.plugins.module_utils._core.resource import Prospects
 from ansible_collections.tandem.machines.plugins.module_utils._host import paths as host_paths
@@ -22,8 +29,9 @@ from ansible_collections.tandem.machines.plugins.module_utils._host.paths import
 from ansible_collections.tandem.machines.plugins.module_utils._image import model as images
 from ansible_collections.tandem.machines.plugins.module_utils._image.catalog import ImageCatalog
 from ansible_collections.tandem.machines.plugins.module_utils._instance import store
-from ansible_collections.tandem.machines.plugins.module_utils._instance.model import Record
+from ansible_collections.tandem.machines.plugins.module_utils._instance.model import Device, Profile, Record
 from ansible_collections.tandem.machines.plugins.module_utils._instance.profiles import CurrentProfile, ProfileResource
+from ansible_collections.tandem.machines.plugins.module_utils._instance.resource import InstanceResource
 from ansible_collections.tandem.machines.plugins.module_utils._stack.converge import Wish, converge_stack
 from ansible_collections.tandem.machines.plugins.module_utils._stack.document import build_entries, secrets_of
 from ansible_collections.tandem.machines.plugins.module_utils._stack.members import (
@@ -33,8 +41,10 @@ from ansible_collections.tandem.machines.plugins.module_utils._stack.members imp
     write_members,
 )
 from ansible_collections.tandem.machines.plugins.module_utils._stack.model import Result, in_order, summarize
-from ansible_collections.tandem.machines.plugins.module_utils._stack.nouns import KINDS
+from ansible_collections.tandem.machines.plugins.module_utils._stack.nouns import KINDS, TOP_LEVEL
 from ansible_collections.tandem.machines.plugins.module_utils._stack.text import plan_lines
+from ansible_collections.tandem.machines.plugins.module_utils._storage import layout
+from ansible_collections.tandem.machines.plugins.module_utils._storage.record import Backing, Recorded
 from ansible_collections.tandem.machines.plugins.modules import stack
 
 NIC_AND_DISK = {
@@ -78,7 +88,7 @@ def refusal(document: dict[str, Any], paths: Paths) -> str:
 
 
 def test_order_removes_users_first_and_what_they_used_last(paths: Paths) -> None:
-    turns = [sorted(map(str, turn)) for turn in in_order(build_entries(MIXED, paths))]
+    turns = [sorted(map(str, turn)) for turn in in_order(build_entries(MIXED, paths), TOP_LEVEL)]
     assert turns == [
         ["instance old"],
         ["image debian/12", "network tdbr1", "storage_pool default"],
@@ -89,15 +99,47 @@ def test_order_removes_users_first_and_what_they_used_last(paths: Paths) -> None
     ]
 
 
+def test_what_else_is_removed_goes_last_without_instances_too(paths: Paths) -> None:
+    document = {kind: MIXED[kind] for kind in ("profiles", "networks")}
+    turns = [sorted(map(str, turn)) for turn in in_order(build_entries(document, paths), TOP_LEVEL)]
+    assert turns == [["network tdbr1"], ["profile web"], ["profile gone"], ["network tdbr9"]]
+
+
+@pytest.mark.parametrize("error", [WrongInterpreter, MissingDependency])
+def test_another_interpreter_begins_before_anything_is_changed(
+    error: type[Exception], paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(resource: InstanceResource) -> None:
+        raise error("no lxc")
+
+    monkeypatch.setattr(InstanceResource, "prepare", prepare)
+    document = {"profiles": [{"name": "web"}], "instances": [{"name": "web1", "image": "debian/12"}]}
+    one, entries = wish(name="shop", predicts=False), build_entries(document, paths)
+    if error is WrongInterpreter:
+        with pytest.raises(WrongInterpreter):
+            converge_stack(one, entries, paths)
+        assert read_members(paths, "shop") == {}
+    else:
+        assert [result.failed for result in converge_stack(one, entries, paths)] == [False, True]
+    assert (paths.profiles / "web.json").exists() == (error is not WrongInterpreter)
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [
+        ({"images": [{"name": "a", "aliases": ["b"]}, {"name": "b"}]}, "image b is listed twice"),
+        ({"images": [{"name": "a", "aliases": ["c", "a"]}, {"name": "b", "aliases": ["c"]}]}, "image c is listed"),
+        ({"images": [{"name": "a", "aliases": ["b"]}, {"name": "b", "state": "absent"}]}, "image b is listed twice"),
         ({"instances": [{"name": "a", "imge": "x"}]}, "instances[0] (a): unknown option 'imge'; did you mean image?"),
         ({"instances": [{"image": "x"}]}, "instances[0]: missing required arguments: name"),
         ({"instances": ["web1"]}, "instances[0]: give a mapping of options, not 'web1'"),
         ({"networks": {"name": "x"}}, "networks: give a list of objects, not {'name': 'x'}"),
         ({"instances": [{"name": "a"}, {"name": "a"}]}, "instance a is listed twice: give each object once"),
         ({"profiles": [{"name": "a", "root": "/x"}]}, "profiles[0] (a): unknown option 'root'"),
+        ({"profiles": [{"name": "a", "devices": {"x": {"type": "bogus"}}}]}, "profile a: device x: type 'bogus'"),
+        ({"profiles": [{"name": "a", "devices": {"x": {"type": "nic", "networ": "b"}}}]}, "did you mean network?"),
+        ({"instances": [{"name": "a", "devices": {"x": 5}}]}, "instance a: device x must be a mapping of options"),
+        ({"instances": [{"name": "a", "devices": {"../x": {}}}]}, "device name '../x' is not valid"),
         ({"instances": [{"name": "a", "stop_timeout": -1}]}, "instances[0] (a): stop_timeout -1.0 is not a time"),
         ({"instances": [{"name": "a", "wait_timeout": "nan"}]}, "instances[0] (a): wait_timeout nan is not a time"),
         ({"instances": [{"name": "a", "state": "up"}]}, "value of state must be one of"),
@@ -273,10 +315,53 @@ def test_kept_members_know_the_identity_once_it_is_known() -> None:
     }
 
 
-def test_prospects_free_what_is_moved() -> None:
-    prospects = Prospects({("network", "n"): None}, frozenset({"instance a"}))
-    assert prospects.holding(("instance a", "instance b")) == ("instance b",)
+def test_prospects_know_who_will_use_what() -> None:
+    uses = {"instance a": frozenset({("network", "m")}), "instance b": frozenset({("network", "n")})}
+    prospects = Prospects({("network", "n"): None}, {**uses, "instance gone": frozenset()})
+    users = ("instance a", "instance gone", "instance other")
+    assert prospects.holding("network", "n", users) == ("instance other", "instance b")
+    assert prospects.remaining(users) == ("instance a", "instance other")
     assert prospects.names("network") == {"n"} and prospects.objects("profile") == {}
+
+
+def add_instance(paths: Paths, name: str, *profiles: str) -> None:
+    root = {"root": Device("disk", {"path": "/", "pool": "default"})}
+    record = Record(name, UUID, InstanceType.CONTAINER, "ab" * 32, "debian/12", "default", profiles, devices=root)
+    layout.write_record(paths, Recorded("default", UUID, driver="btrfs", backing=Backing.LOOP, size_bytes=5 * 1024**3))
+    volatile = {"idmap.base": "1000000", "last_state.power": "stopped"}
+    store.write_record(paths, replace(record, expanded_devices=root, volatile=volatile))
+
+
+def test_check_mode_knows_who_still_uses_what_the_same_run_removes(paths: Paths) -> None:
+    for name in ("a", "b", "c", "d"):
+        store.write_profile(paths, Profile(name))
+    add_image(paths, "ab" * 32, "debian/12")
+    add_instance(paths, "changed", "a")
+    add_instance(paths, "moved", "b")
+    instances = [
+        {"name": "changed", "description": "changed, but not its profiles", "state": "present"},
+        {"name": "moved", "profiles": ["d"], "state": "present"},
+        {"name": "new", "profiles": ["c"], "image": "debian/12", "devices": NIC_AND_DISK, "state": "present"},
+    ]
+    gone = [{"name": name, "state": "absent"} for name in ("a", "b", "c")]
+    results = converge_stack(wish(), build_entries({"profiles": gone, "instances": instances}, paths), paths)
+    assert {result.name: result.warnings for result in results if result.kind == "profile"} == {
+        "a": ("profile a is used by instance changed: remove it there first",),
+        "b": (),
+        "c": ("profile c is used by instance new: remove it there first",),
+    }
+
+
+def test_check_mode_knows_the_names_that_an_image_gets_in_the_same_run(paths: Paths) -> None:
+    add_image(paths, "ab" * 32, "debian/12")
+    add_instance(paths, "web1")
+    document = {
+        "images": [{"name": "debian/12", "aliases": ["debian"]}],
+        "instances": [{"name": "web1", "image": "debian", "state": "present", "recreate": "on-change"}],
+    }
+    [image, web1] = converge_stack(wish(), build_entries(document, paths), paths)
+    assert image.changed and not web1.failed
+    assert not any("create" in action for action in web1.actions)
 
 
 def change(before: dict[str, Any], after: dict[str, Any], **more: Any) -> Result:
