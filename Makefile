@@ -81,8 +81,8 @@ bench: tools $(PEERS)/stamp ## Compare with the same work done by hand and by LX
 	$(RUN) ansible_collections.tandem.machines.tests.bench.bench \
 	  $(if $(JSON),--json $(JSON)) $(if $(PAGE),--page $(PAGE)) $(TOPICS)
 
-torture: tools ## Integration tests that take minutes: modules killed at many moments, a host with systemd; as root
-	$(PYTEST) tests/integration/test_kill.py tests/integration/test_systemd.py tests/integration/test_connection.py
+torture: tools ## Integration tests that take minutes: killed at many moments, what is slow in emulation; as root
+	TANDEM_MOMENTS=$${TANDEM_MOMENTS:-12} $(PYTEST) tests/integration -m "torture or moments"
 
 generate: tools ## Rewrite the files that are generated from other files
 	$(RUN) ansible_collections.tandem.machines.tools.generate

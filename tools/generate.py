@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-from . import option_reference, site_role
+from . import option_reference, roles
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -22,9 +23,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 GENERATED: Mapping[str, Callable[[], str]] = {
     "docs/options.md": option_reference.option_pages,
     "plugins/doc_fragments/instance_options.py": option_reference.shorthand_fragment,
-    "roles/site/meta/argument_specs.yml": site_role.argument_specs,
-    "roles/site/tasks/absent.yml": site_role.absent_tasks,
-    "roles/site/tasks/present.yml": site_role.present_tasks,
+    **{roles.specification_path(name): partial(roles.argument_specs, name) for name in roles.ROLES},
 }
 
 

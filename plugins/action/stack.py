@@ -41,7 +41,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         try:
             return self._loader.load_from_file(self._find_needle("files", src))
         except AnsibleError as error:
-            raise AnsibleActionFail(f"src {src} cannot be read: {error}") from error
+            # What follows lists the places that were searched, one a line; so would a cause.
+            raise AnsibleActionFail(f"src {src} cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def merge_document(arguments: Mapping[str, Any], document: object, src: str) -> dict[str, Any]:

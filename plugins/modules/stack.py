@@ -56,8 +56,8 @@ options:
   prune:
     description:
       - Kinds of objects of which nothing is to be left that this stack once listed and lists no longer.
-      - An object that another stack lists too, that is protected (C(security.protection.delete)) or in use is not
-        removed, and the task fails. One that was made anew by somebody else under the same name is left alone.
+      - An object that is protected (C(security.protection.delete)) or in use is not removed, and the task fails. One
+        that another stack lists too, or that somebody made anew under the same name, is left alone with a warning.
     type: list
     elements: str
     choices: [storage_pools, networks, images, profiles, instances]
@@ -65,7 +65,8 @@ options:
   parallel:
     description:
       - How many objects are worked on at the same time; by default as many as the host has CPUs.
-      - Waiting for guests (C(wait_for)) comes last, for all of them at the same time.
+      - Containers are waited for (C(wait_for)) at the end, all at the same time. A virtual machine is waited for in its
+        turn, so that no more of them boot at once.
     type: int
   on_error:
     description: With V(stop), no further object is begun once one has failed.

@@ -73,10 +73,17 @@ def _expect_success(ansible: Ansible, plays: list[dict[str, object]]) -> None:
 def debian_image(prepared_host: Ansible) -> str:
     """The alias of a Debian image that serves containers and virtual machines, built once for all tests."""
     source = {"type": "build", "distribution": "debian", "release": "bookworm"}
-    prepared_host.task("image", name=IMAGE, source=source)
-    # The pool keeps the unpacked image for the next instance; only the first test would seem to leave it behind.
-    prepared_host.task("instance", name="first", image=IMAGE)
-    prepared_host.task("instance", name="first", state="absent")
+    made = {"name": "first", "image": IMAGE}
+    absent = {"name": "first", "state": "absent", "force_stop": True, "stop_timeout": 0.1}
+    prepared_host.tasks(
+        {"tandem.machines.image": {"name": IMAGE, "source": source}},
+        # The pool keeps the unpacked image for the next container, and the image its disk for the next virtual
+        # machine; only the first test would seem to leave them behind.
+        {"tandem.machines.instance": made},
+        {"tandem.machines.instance": absent},
+        {"tandem.machines.instance": {**made, "type": "virtual-machine", "state": "present"}},
+        {"tandem.machines.instance": absent},
+    )
     return IMAGE
 
 

@@ -73,6 +73,30 @@ class FourRuns:
     apply_again: TaskResult
 
 
+def four_times(task: Task) -> list[Task]:
+    """The tasks whose results make FourRuns."""
+    return [{**task, "check_mode": mode, "diff": True} for mode in (True, False, True, False)]
+
+
+def require_kept_promise(runs: FourRuns) -> FourRuns:
+    """The promise of every module: changed, changed, ok, ok, and the check showed what the apply did."""
+    changed = (runs.check.changed, runs.apply.changed, runs.check_again.changed, runs.apply_again.changed)
+    assert changed == (True, True, False, False), runs
+    assert runs.check.result.get("diff") == runs.apply.result.get("diff")
+    assert runs.check.result.get("actions") == runs.apply.result.get("actions")
+    assert not runs.check_again.result.get("actions") and not runs.apply_again.result.get("actions")
+    return runs
+
+
+def require_one_line(result: TaskResult) -> TaskResult:
+    """A failure that was said in one line, by us."""
+    assert result.status in ("failed", "ignored"), result
+    assert "\n" not in result.message, result
+    # What ansible-core writes before the text of an exception that nobody caught.
+    assert "Module failed" not in result.message, result
+    return result
+
+
 @dataclass(frozen=True)
 class Ansible:
     """Runs playbooks on localhost, or on the hosts of an inventory (a mapping as in YAML inventories).
@@ -125,26 +149,37 @@ class Ansible:
         assert run.status != 0, run.output
         result = run.results[-1]
         assert result.status == "failed", run.output
-        assert "\n" not in result.message and "Traceback" not in run.output, run.output
-        # What ansible-core writes before the text of an exception that nobody caught.
-        assert "Module failed" not in result.message, run.output
-        return result
+        assert "Traceback" not in run.output, run.output
+        return require_one_line(result)
+
+    def failures(self, module: str, *options: Mapping[str, Any]) -> list[TaskResult]:
+        """The same for many tasks in one play, since to start one costs more than a task."""
+        tasks = [{f"tandem.machines.{module}": one, "ignore_errors": True} for one in options]
+        run = self.playbook([self._play(tasks, "localhost")])
+        assert len(run.results) == len(options), run.output
+        assert "Traceback" not in run.output, run.output
+        return [require_one_line(result) for result in run.results]
 
     def four_runs(self, task: Task, inventory: Any = None, hosts: str = "localhost") -> FourRuns:
         """Check, apply, check, apply in one play."""
-        modes = (True, False, True, False)
-        tasks = [{**task, "check_mode": mode, "diff": True} for mode in modes]
-        return FourRuns(*self.tasks(*tasks, inventory=inventory, hosts=hosts))
+        return FourRuns(*self.tasks(*four_times(task), inventory=inventory, hosts=hosts))
 
     def check_apply_check_apply(self, task: Task, inventory: Any = None, hosts: str = "localhost") -> FourRuns:
-        """The promise of every module: changed, changed, ok, ok, and the check showed what the apply did."""
-        runs = self.four_runs(task, inventory, hosts)
-        changed = (runs.check.changed, runs.apply.changed, runs.check_again.changed, runs.apply_again.changed)
-        assert changed == (True, True, False, False), runs
-        assert runs.check.result.get("diff") == runs.apply.result.get("diff")
-        assert runs.check.result.get("actions") == runs.apply.result.get("actions")
-        assert not runs.check_again.result.get("actions") and not runs.apply_again.result.get("actions")
-        return runs
+        """The promise of every module, see require_kept_promise()."""
+        return require_kept_promise(self.four_runs(task, inventory, hosts))
+
+    def each_kept_its_promise(self, *tasks: Task | Sequence[Task]) -> list[FourRuns]:
+        """One play: every task is checked, applied, checked and applied; those in a list are run once, in between."""
+        written: list[Task] = []
+        begins = []
+        for task in tasks:
+            if isinstance(task, Mapping):
+                begins.append(len(written))
+                written += four_times(task)
+            else:
+                written += task
+        results = self.tasks(*written)
+        return [require_kept_promise(FourRuns(*results[begin : begin + 4])) for begin in begins]
 
     def _play(self, tasks: Sequence[Task], hosts: str) -> Mapping[str, Any]:
         defaults = {"group/tandem.machines.all": {"root": str(self.root)}}

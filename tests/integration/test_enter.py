@@ -12,13 +12,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.tandem.machines.plugins.module_utils._core.errors import (
-    Conflict,
     EngineError,
     Locked,
     TimedOut,
@@ -27,22 +25,10 @@ from ansible_collections.tandem.machines.plugins.module_utils._instance import a
 from ansible_collections.tandem.machines.plugins.module_utils._instance.execute import OUTPUT_LIMIT_BYTES
 from ansible_collections.tandem.machines.tests.integration import guests as made
 from ansible_collections.tandem.machines.tests.integration.guests import Guest
-from ansible_collections.tandem.machines.tests.integration.runner import Ansible
+from ansible_collections.tandem.machines.tests.integration.runner import Ansible, four_times
 
 MIB = 1024 * 1024
 AWKWARD = 'it\'s $HOME `id`\n "two" \\ ü'
-
-
-@pytest.fixture(scope="module")
-def guests(
-    prepared_host: Ansible, debian_image: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Guest]]:
-    ansible = Ansible(tmp_path_factory.mktemp("guests"), prepared_host.root)
-    found = made.create(ansible, debian_image, "test-enter")
-    for guest in found.values():
-        guest.shell("id joe 2>/dev/null || useradd --create-home joe")
-    yield found
-    made.remove(ansible, found)
 
 
 @pytest.fixture(params=made.TYPES)
@@ -82,35 +68,34 @@ def test_module_gives_input_variables_user_and_directory(ansible: Ansible, guest
 
 
 def test_module_in_check_mode_runs_nothing(ansible: Ansible, guest: Guest) -> None:
-    task = {"tandem.machines.instance_exec": {"name": guest.name, "argv": ["touch", "/root/proof"]}}
-    check, apply = ansible.tasks({**task, "check_mode": True}, task)
+    touch = {"tandem.machines.instance_exec": {"name": guest.name, "argv": ["touch", "/root/proof"]}}
+    look = {"tandem.machines.instance_exec": {"name": guest.name, "shell": "test ! -e /root/proof"}}
+    check, _unused, apply = ansible.tasks({**touch, "check_mode": True}, look, touch)
     assert check.changed and apply.changed
     assert guest.shell("rm /root/proof && echo was there") == "was there\n"
-    ansible.tasks({**task, "check_mode": True})
-    assert guest.execute("test", "-e", "/root/proof").status == 1
 
 
 def test_module_with_creates_and_removes_runs_once(ansible: Ansible, guest: Guest) -> None:
-    for options in (
-        {"shell": "touch /root/made", "creates": "/root/made"},
-        {"shell": "rm /root/made", "removes": "/root/made"},
-    ):
-        runs = ansible.four_runs({"tandem.machines.instance_exec": {"name": guest.name, **options}})
-        changed = [runs.check.changed, runs.apply.changed, runs.check_again.changed, runs.apply_again.changed]
-        assert changed == [True, True, False, False]
+    made = {"name": guest.name, "shell": "touch /root/made", "creates": "/root/made"}
+    removed = {"name": guest.name, "shell": "rm /root/made", "removes": "/root/made"}
+    tasks = [{"tandem.machines.instance_exec": options} for options in (made, removed)]
+    results = ansible.tasks(*(run for task in tasks for run in four_times(task)))
+    assert [result.changed for result in results] == [True, True, False, False] * 2
 
 
 def test_module_says_in_one_line_what_is_wrong(ansible: Ansible, guest: Guest) -> None:
-    def message(**options: Any) -> str:
-        return ansible.failure("instance_exec", **{"name": guest.name, "argv": ["true"], **options}).message
-
-    assert message(user="ghost") == f"instance {guest.name}: user ghost does not exist in the guest: name one that does"
-    assert "working directory /no/such does not exist" in message(cwd="/no/such")
-    assert "instance test-none does not exist on this host" in message(name="test-none")
-    assert "instance name '../x' is not valid" in message(name="../x")
-    assert "environment variable 'A B' is not a name" in message(environment={"A B": "x"})
-    assert "timeout -1.0 is not a time" in message(timeout=-1)
-    assert "timed out after 1 s waiting for the command in instance" in message(argv=["sleep", "60"], timeout=1)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"user": "ghost"}, f"instance {guest.name}: user ghost does not exist in the guest: name one that does"),
+        ({"cwd": "/no/such"}, "working directory /no/such does not exist"),
+        ({"name": "test-none"}, "instance test-none does not exist on this host"),
+        ({"name": "../x"}, "instance name '../x' is not valid"),
+        ({"environment": {"A B": "x"}}, "environment variable 'A B' is not a name"),
+        ({"timeout": -1}, "timeout -1.0 is not a time"),
+        ({"argv": ["sleep", "60"], "timeout": 1}, "timed out after 1 s waiting for the command in instance"),
+    ]
+    tasks = [{"name": guest.name, "argv": ["true"], **options} for options, _unused in wrong]
+    for failed, (options, message) in zip(ansible.failures("instance_exec", *tasks), wrong):
+        assert message in failed.message, options
 
 
 def test_module_predicts_for_an_instance_that_is_yet_to_be_made(ansible: Ansible) -> None:
@@ -119,12 +104,10 @@ def test_module_predicts_for_an_instance_that_is_yet_to_be_made(ansible: Ansible
 
 
 def test_a_frozen_instance_is_refused_and_not_waited_for(ansible: Ansible, container: Guest) -> None:
-    ansible.task("instance", name=container.name, state="frozen")
-    try:
-        with pytest.raises(Conflict, match="is frozen: set state: started"):
-            container.execute("true")
-    finally:
-        ansible.task("instance", name=container.name, state="started")
+    power = [{"tandem.machines.instance": {"name": container.name, "state": state}} for state in ("frozen", "started")]
+    command = {"tandem.machines.instance_exec": {"name": container.name, "argv": ["true"]}, "ignore_errors": True}
+    refused = ansible.tasks(power[0], command, power[1])[1]
+    assert refused.status == "ignored" and "is frozen: set state: started" in refused.message
 
 
 @pytest.mark.parametrize("size", [0, 1, MIB, OUTPUT_LIMIT_BYTES - 1])
@@ -211,7 +194,10 @@ def run_and_die(vm: Guest, line: str, stdin: bytes | None, after_seconds: float)
     process.join()
 
 
-@pytest.mark.parametrize("after_seconds", [0.05, 0.2, 0.6, 1.5])
+@pytest.mark.parametrize(
+    "after_seconds",
+    [pytest.param(0.05, marks=pytest.mark.torture), 0.2, pytest.param(0.6, marks=pytest.mark.torture), 1.5],
+)
 @pytest.mark.parametrize(
     ("line", "stdin"),
     [
@@ -257,7 +243,8 @@ def test_a_command_survives_the_restart_of_the_agent(vm: Guest) -> None:
     assert vm.shell("echo before; systemctl restart qemu-guest-agent; sleep 1; echo after") == "before\nafter\n"
 
 
-def test_a_session_that_somebody_kills_is_noticed(vm: Guest) -> None:
+def test_a_session_that_somebody_kills_is_noticed(vm: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_QUIET_SECONDS", 1)
     with pytest.raises(EngineError, match="restarted or ended the session"):
         vm.execute("/bin/sh", "-c", "pkill --signal KILL --full tandem-enter; sleep 60")
     vm.execute("pkill", "--full", "--exact", "sleep 60")

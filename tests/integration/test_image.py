@@ -30,6 +30,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._image.store impor
 from ansible_collections.tandem.machines.plugins.module_utils._image.unpack import unpack_argv
 from ansible_collections.tandem.machines.tests.integration.leaks import Areas, compare, observe
 from ansible_collections.tandem.machines.tests.integration.module_process import ModuleProcess
+from ansible_collections.tandem.machines.tests.integration.moments import fractions
 from ansible_collections.tandem.machines.tests.integration.runner import Ansible
 from ansible_collections.tandem.machines.tests.unit.image import archives
 
@@ -169,7 +170,7 @@ def test_an_archive_without_its_keys(lab: Lab) -> None:
     assert "keyring /nonexistent.gpg is not on this host: install package debian-archive-keyring" in message
 
 
-@pytest.mark.parametrize("seconds", [3, 12])
+@pytest.mark.parametrize("seconds", [3, pytest.param(12, marks=pytest.mark.torture)])
 def test_a_build_that_is_killed_leaves_no_process_and_no_mount(lab: Lab, debian_image: str, seconds: float) -> None:
     before = observe()
     assert lab.module().kill_after({"name": "test/killed", "source": BUILD}, seconds)
@@ -334,26 +335,29 @@ def test_two_imports_at_once(lab: Lab, large: Path) -> None:
     assert results[0]["image"] == results[1]["image"]
 
 
+@pytest.mark.moments
 def test_an_import_that_is_killed(lab: Lab, large: Path) -> None:
     before = observe()
     options = {"name": NAME, "source": {"type": "file", "path": str(large)}}
     seconds = lab.module().finish(options).seconds
     lab.finish(name=NAME, state="absent")
     hits = 0
-    for number in range(1, 6):
-        hits += lab.module().kill_after(options, seconds * number / 6)
+    moments = fractions(2)
+    for moment in moments:
+        hits += lab.module().kill_after(options, seconds * moment)
         assert lab.finish(**options)["image"]["types"] == ["container", "virtual-machine"]
         assert not lab.finish(**options)["changed"]
         lab.finish(name=NAME, state="absent")
         assert compare(before, observe()) == []
-    assert hits >= 3
+    assert hits >= len(moments) // 2
 
 
+@pytest.mark.moments
 def test_a_removal_that_is_killed(lab: Lab, small: Path) -> None:
     before = observe()
-    for number in range(1, 6):
+    for moment in fractions(5):
         lab.import_file(small)
-        lab.module().kill_after({"name": NAME, "state": "absent"}, 0.03 * number)
+        lab.module().kill_after({"name": NAME, "state": "absent"}, 0.18 * moment)
         lab.finish(name=NAME, state="absent")
         assert compare(before, observe()) == []
 
@@ -527,8 +531,12 @@ def test_the_disk_is_made_once(lab: Lab, debian_image: str, debian_disk: DiskFil
 
 
 @pytest.mark.vm
+@pytest.mark.torture
 def test_the_disk_boots_by_firmware(lab: Lab, debian_disk: DiskFiles) -> None:
-    """Direct boot is what instances do; this is the way of everybody else who is given the disk."""
+    """Direct boot is what instances do; this is the way of everybody else who is given the disk.
+
+    That firmware boots it under QEMU as we start it is seen by the tests of its driver.
+    """
     firmware = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
     if shutil.which("qemu-system-x86_64") is None or not firmware.exists():
         pytest.skip("needs qemu-system-x86_64 and OVMF")
@@ -571,14 +579,15 @@ open_store(Paths(Path(sys.argv[1]))).ensure_disk(sys.argv[2])
 """
 
 
+@pytest.mark.moments
 def test_making_the_disk_is_killed_and_raced(lab: Lab, large: Path) -> None:
     fingerprint = lab.finish(name=NAME, source={"type": "file", "path": str(large)})["image"]["fingerprint"]
     before = observe()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [sys.executable, "-c", _MAKE_DISK, str(lab.root), fingerprint]
-    for seconds in (0.5, 1.5, 3):
+    for moment in fractions(1):
         with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(argv, env=environment, timeout=seconds, check=False)
+            subprocess.run(argv, env=environment, timeout=3 * moment, check=False)
         wait_until_only_files_differ(before)
     rivals = [subprocess.Popen(argv, env=environment) for _unused in range(2)]
     assert [process.wait(120) for process in rivals] == [0, 0]

@@ -11,23 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.tandem.machines.tests.integration.guests import TYPES
 from ansible_collections.tandem.machines.tests.integration.leaks import compare, observe
 from ansible_collections.tandem.machines.tests.integration.module_process import ModuleProcess
+from ansible_collections.tandem.machines.tests.integration.moments import fractions
 from ansible_collections.tandem.machines.tests.integration.runner import Ansible
 
 NAME = "test-killed"
 ABSENT = {"name": NAME, "state": "absent", "force_stop": True}
-# How many moments, spread evenly over the time the operation takes when nobody disturbs it.
-MOMENTS = {
-    ("container", "create"): 7,
-    ("container", "change"): 4,
-    ("container", "recreate"): 5,
-    ("container", "remove"): 4,
-    ("virtual-machine", "create"): 7,
-    ("virtual-machine", "change"): 4,
-    ("virtual-machine", "recreate"): 4,
-    ("virtual-machine", "remove"): 4,
-}
+OPERATIONS = ("create", "change", "recreate", "remove")
 
 
 def created(kind: str) -> Mapping[str, Any]:
@@ -43,10 +35,13 @@ def changed(kind: str) -> Mapping[str, Any]:
 
 def recreated() -> Mapping[str, Any]:
     """Names nothing of the definition, which therefore must outlive the old guest."""
-    return {"name": NAME, "recreate": "always", "state": "started", "force_stop": True}
+    power = {"state": "started", "stop_timeout": 0.1, "force_stop": True}
+    return {"name": NAME, "recreate": "always", **power}
 
 
-@pytest.mark.parametrize(("kind", "operation"), sorted(MOMENTS))
+@pytest.mark.moments
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("kind", TYPES)
 def test_killed_at_any_moment(ansible: Ansible, debian_image: str, kind: str, operation: str, tmp_path: Path) -> None:
     module = ModuleProcess("instance", ansible.root, tmp_path)
     module.finish(created(kind))  # what is made once for an image (its volume, its disk) is there from now on
@@ -57,18 +52,19 @@ def test_killed_at_any_moment(ansible: Ansible, debian_image: str, kind: str, op
     again = {**task, "recreate": "never"} if operation == "recreate" else task
     seconds = _measure(module, kind, operation, task)
     hits = 0
-    for number in range(1, MOMENTS[kind, operation] + 1):
+    moments = fractions(4 if operation == "create" else 3)
+    for moment in moments:
         if operation != "create":
             module.finish(created(kind))
-        hits += module.kill_after(task, seconds * number / (MOMENTS[kind, operation] + 1))
+        hits += module.kill_after(task, seconds * moment)
         shown = module.finish(task).result["instance"]
         assert shown.get("status", "absent") in ("running", "absent")
         assert operation != "recreate" or shown["config"] == {"limits.memory": "512MiB"}
         assert not module.finish(again).result["changed"]
         module.finish(ABSENT)
         leaks = compare(nothing, observe())
-        assert not leaks, f"after being killed at {number}: " + "\n".join(map(str, leaks))
-    assert hits >= MOMENTS[kind, operation] // 2, "the module had mostly ended before it was killed"
+        assert not leaks, f"after being killed at {moment:.0%}: " + "\n".join(map(str, leaks))
+    assert hits >= len(moments) // 2, "the module had mostly ended before it was killed"
 
 
 def _measure(module: ModuleProcess, kind: str, operation: str, task: Mapping[str, Any]) -> float:

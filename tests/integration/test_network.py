@@ -24,6 +24,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._host.run import f
 from ansible_collections.tandem.machines.plugins.module_utils._network.hosts import remove_host_entry, write_host_entry
 from ansible_collections.tandem.machines.plugins.module_utils._network.leases import find_lease
 from ansible_collections.tandem.machines.plugins.module_utils._network.lookup import open_network, require_bridge
+from ansible_collections.tandem.machines.tests.integration.moments import fractions
 from ansible_collections.tandem.machines.tests.integration.network_lab import (
     GUEST,
     HOST,
@@ -35,13 +36,17 @@ from ansible_collections.tandem.machines.tests.integration.network_lab import (
     finish,
     open_lab,
 )
-from ansible_collections.tandem.machines.tests.integration.runner import Ansible
+from ansible_collections.tandem.machines.tests.integration.runner import (
+    Ansible,
+    FourRuns,
+    four_times,
+    require_kept_promise,
+)
 
 # Guests' addresses are given by a process without rights, which must be able to reach its files.
 LAB_ROOT = Path("/var/lib/tandem-test-network")
 NAT = {"ipv4.address": "10.93.0.1/24", "ipv4.nat": True}
 MAC, OTHER_MAC = "00:16:3e:93:00:01", "00:16:3e:93:00:02"
-KILLS = 6
 
 
 @pytest.fixture
@@ -86,29 +91,35 @@ def network(ansible: Ansible) -> Iterator[str]:
 
 
 def test_check_apply_check_apply(ansible: Ansible, network: str) -> None:
-    def four(**options: Any) -> Any:
-        return ansible.check_apply_check_apply({"tandem.machines.network": {"name": network, **options}})
+    def four(**options: Any) -> list[Any]:
+        return four_times({"tandem.machines.network": {"name": network, **options}})
 
-    created = four(config=NAT, description="laboratory")
+    info = {"tandem.machines.network_info": {"name": network}}
+    results = ansible.tasks(
+        *four(config=NAT, description="laboratory"),
+        *four(config={"ipv4.address": "10.93.1.1/24", "dns.domain": "lab.example.org", "bridge.mtu": 1400}),
+        *four(config={"ipv4.nat": None, "bridge.mtu": None}, description=""),
+        *four(config={"ipv4.address": "none"}),
+        *four(config={"ipv4.address": "auto"}, config_mode="replace"),
+        info,
+        *four(state="absent"),
+        info,
+    )
+    found, nothing = results.pop(20), results.pop()
+    runs = [require_kept_promise(FourRuns(*results[begin : begin + 4])) for begin in range(0, len(results), 4)]
+    created, _changed, _removed, plain, automatic, gone = runs
     shown = created.apply["network"]
     assert shown["addresses"] == ["10.93.0.1/24"] and shown["state"] == "up" and shown["drift"] == []
     assert created.check["network"].items() <= shown.items()
-    four(config={"ipv4.address": "10.93.1.1/24", "dns.domain": "lab.example.org", "bridge.mtu": 1400})
-    four(config={"ipv4.nat": None, "bridge.mtu": None}, description="")
-    plain = four(config={"ipv4.address": "none"})
     assert plain.apply["network"]["addresses"] == []
-    automatic = four(config={"ipv4.address": "auto"}, config_mode="replace")
     assert automatic.apply["network"]["config"] == {"ipv4.address": "auto", "ipv4.nat": "true"}
-    found = ansible.task("network_info", name=network)["networks"]
-    assert found == [automatic.apply_again["network"]]
-    gone = four(state="absent")
+    assert found["networks"] == [automatic.apply_again["network"]]
     assert gone.apply["network"] == {} and gone.apply["previous_state"] == "present"
-    assert ansible.task("network_info", name=network)["networks"] == []
+    assert nothing["networks"] == []
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
+def test_bad_input_gets_one_line_and_changes_nothing(ansible: Ansible) -> None:
+    bad: list[tuple[dict[str, Any], list[str]]] = [
         ({"name": "Big"}, ["network name 'Big'", "1 to 15"]),
         ({"config": {"ipv4.adress": "auto"}}, ["network tdn0", "ipv4.adress", "did you mean ipv4.address"]),
         ({"config": {"ipv4.address": "10.93.0.1"}}, ["network tdn0", "ipv4.address", "prefix length"]),
@@ -119,11 +130,10 @@ def test_check_apply_check_apply(ansible: Ansible, network: str) -> None:
         ({"config": {"dns.domain": "a\nserver=10.0.0.1"}}, ["dns.domain"]),
         ({"config": {**NAT, "ipv4.dhcp.ranges": "10.94.0.1-10.94.0.2"}}, ["ipv4.dhcp.ranges", "10.93.0.0/24"]),
         ({"name": "lo"}, ["interface lo exists that is not ours"]),
-    ],
-)
-def test_bad_input_gets_one_line_and_changes_nothing(ansible: Ansible, options: Any, words: list[str]) -> None:
-    refused = ansible.failure("network", **{"name": "tdn0", **options})
-    assert all(word in refused.message for word in words), refused.message
+    ]
+    tasks = [{"name": "tdn0", **options} for options, _unused in bad]
+    for refused, (_unused, words) in zip(ansible.failures("network", *tasks), bad):
+        assert all(word in refused.message for word in words), refused.message
     assert not (ansible.root / "networks" / "tdn0").exists()
 
 
@@ -391,6 +401,7 @@ def test_networks_made_at_once_get_subnets_and_users_of_their_own(lab: Lab) -> N
     assert lab.traces() == []
 
 
+@pytest.mark.moments
 @pytest.mark.parametrize("operation", ["create", "change", "remove"])
 def test_killed_at_any_moment(lab: Lab, operation: str) -> None:
     created: dict[str, Any] = {"name": "tdn0", "config": NAT}
@@ -408,13 +419,14 @@ def test_killed_at_any_moment(lab: Lab, operation: str) -> None:
     seconds = time.monotonic() - started
     lab.run(**absent)
     hits = 0
-    for number in range(1, KILLS + 1):
+    moments = fractions(4)
+    for moment in moments:
         prepare()
         # The first part is spent loading Python, where nothing can happen.
-        hits += lab.kill_after(seconds * (0.3 + 0.7 * number / KILLS), **task)
+        hits += lab.kill_after(seconds * (0.3 + 0.7 * moment), **task)
         lab.run(**task)
         assert not lab.run(**task)["changed"]
         assert len(lab.processes()) == (operation != "remove")
         lab.run(**absent)
-        assert lab.traces() == [], f"after being killed at {number}"
-    assert hits >= KILLS // 3, "the module had mostly ended before it was killed"
+        assert lab.traces() == [], f"after being killed at {moment:.0%}"
+    assert hits >= len(moments) // 3, "the module had mostly ended before it was killed"

@@ -23,22 +23,30 @@ QUICKSTART = "make quickstart"
 CLEAN = "make quickstart-clean"
 
 BLOCK = re.compile(
-    r"^(?:<!-- file: (?P<file>\S+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^(?:<!-- (?:file: (?P<file>\S+)|(?P<printed>printed)) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of the README; file is the name under which the text says to save it."""
+    """A fenced block of the README; file is the name under which the text says to save it.
+
+    is_printed: the commands above print these lines, among others.
+    """
 
     language: str
     text: str
     file: str | None
+    is_printed: bool
 
 
 def readme_blocks() -> list[Block]:
     text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-    return [Block(found["language"], found["text"], found["file"]) for found in BLOCK.finditer(text)]
+    return [
+        Block(found["language"], found["text"], found["file"], found["printed"] is not None)
+        for found in BLOCK.finditer(text)
+    ]
 
 
 @pytest.fixture
@@ -101,17 +109,22 @@ def test_all_blocks_are_of_a_kind_that_is_tested() -> None:
 def test_readme_works_as_written(fresh_clone: Path, untouched_machine: None) -> None:
     try:
         follow_readme(fresh_clone)
-    finally:
+    except BaseException:
         shell(fresh_clone, CLEAN)
+        raise
+    # The last thing that the README says is to remove it all.
     assert not DEFAULT_ROOT.exists()
 
 
 def follow_readme(clone: Path) -> None:
+    printed = ""
     for block in readme_blocks():
         if block.file is not None:
             (clone / block.file).write_text(block.text, encoding="utf-8")
+        elif block.is_printed:
+            assert block.text in printed, printed
         elif block.language == "sh" and block.text.strip() != RUNS_THIS_TEST:
-            shell(clone, block.text)
+            printed = shell(clone, block.text)
             if block.text.strip() == QUICKSTART:
                 quickstart_again(clone)
 

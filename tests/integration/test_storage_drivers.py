@@ -32,6 +32,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._storage.record im
 from ansible_collections.tandem.machines.plugins.module_utils._storage.resource import build_storage_pool
 from ansible_collections.tandem.machines.tests.integration.fixtures import require_root
 from ansible_collections.tandem.machines.tests.integration.leaks import loop_devices, mounts
+from ansible_collections.tandem.machines.tests.integration.moments import thinned
 
 FINGERPRINT = "ab" * 32
 OTHER_FINGERPRINT = "cd" * 32
@@ -619,6 +620,7 @@ def calls_of(program: str, directory: Path) -> list[tuple[str, int]]:
     return [(name, names[: place + 1].count(name)) for place, name in enumerate(names) if place >= begin]
 
 
+@pytest.mark.moments
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace to kill at chosen system calls")
 @pytest.mark.parametrize("verb", VERBS)
 def test_killed_anywhere_the_verb_can_be_repeated(pool: Pool, root: Path, verb: str) -> None:
@@ -634,7 +636,7 @@ def test_killed_anywhere_the_verb_can_be_repeated(pool: Pool, root: Path, verb: 
     )
     _reset(pool, verb)
     size = 40 * MIB if has_limit else None
-    calls = thinned(calls_of(program, root))
+    calls = thinned(calls_of(program, root), 6)
     killed = 0
     for call, number in calls:
         _reset(pool, verb)
@@ -642,12 +644,6 @@ def test_killed_anywhere_the_verb_can_be_repeated(pool: Pool, root: Path, verb: 
         _repeat(pool, verb, size)
         _check_whole(pool, verb)
     assert killed >= len(calls) // 2, (killed, calls)
-
-
-def thinned(calls: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """As many moments as time allows, evenly spread; TANDEM_MOMENTS says how many, when there is more of it."""
-    wanted = int(os.environ.get("TANDEM_MOMENTS", "10"))
-    return calls[:: max(-(-len(calls) // wanted), 1)]
 
 
 def import_path() -> str:

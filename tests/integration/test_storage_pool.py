@@ -22,6 +22,7 @@ from ansible_collections.tandem.machines.plugins.module_utils._core.errors impor
 from ansible_collections.tandem.machines.plugins.module_utils._host.paths import Paths
 from ansible_collections.tandem.machines.plugins.module_utils._storage.pool import open_pool
 from ansible_collections.tandem.machines.tests.integration import test_storage_drivers
+from ansible_collections.tandem.machines.tests.integration.moments import thinned
 from ansible_collections.tandem.machines.tests.integration.runner import Ansible, FourRuns
 from ansible_collections.tandem.machines.tests.integration.test_storage_drivers import (
     FINGERPRINT,
@@ -32,7 +33,6 @@ from ansible_collections.tandem.machines.tests.integration.test_storage_drivers 
     import_path,
     leftovers,
     private_root,
-    thinned,
 )
 
 # This file has its own state root, as the tests of the drivers have.
@@ -379,7 +379,7 @@ def moments_of(program: str, root: Path) -> list[tuple[str, int]]:
     names = [line.split("(")[0] for line in trace.read_text().splitlines() if "(" in line]
     begin = names.index("kill") + 1
     calls = [(name, names[: place + 1].count(name)) for place, name in enumerate(names) if place >= begin]
-    return thinned(calls)
+    return list(thinned(calls, 5))
 
 
 def python(script: Path) -> list[str]:
@@ -429,6 +429,7 @@ def run_program(program: str, root: Path) -> str:
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace to kill at chosen system calls")
 
 
+@pytest.mark.moments
 @needs_strace
 @pytest.mark.parametrize("backing", ["loop", "plain", "directory", "subvolume", "block"])
 def test_killed_creation_can_be_repeated(root: Path, state: Path, backing: str) -> None:
@@ -450,6 +451,7 @@ def test_killed_creation_can_be_repeated(root: Path, state: Path, backing: str) 
             assert signatures(device) == ""
 
 
+@pytest.mark.moments
 @needs_strace
 def test_killed_growth_can_be_repeated(root: Path, state: Path) -> None:
     def prepare() -> None:
@@ -458,6 +460,7 @@ def test_killed_growth_can_be_repeated(root: Path, state: Path) -> None:
     torture(root, state, {"driver": "btrfs", "config": {"size": "300MiB"}}, prepare)
 
 
+@pytest.mark.moments
 @needs_strace
 @pytest.mark.parametrize("driver", ["btrfs", "dir"])
 def test_killed_removal_can_be_repeated(root: Path, state: Path, driver: str) -> None:

@@ -13,10 +13,10 @@ from ansible_collections.tandem.machines.tests.unit.imports import PLUGINS, payl
 
 # Of these, _core, _host and _module take 31 KiB wherever an object is managed. Ansible's own share of every zip is
 # about 120 KiB. A module that grows past its line has to lose code that only some of its runs need.
-LIMITS_KIB = {"instance": 208, "instance_info": 208, "image": 80, "network": 80, "network_info": 80,
-              "storage_pool": 80, "storage_pool_info": 80, "host_info": 60, "instance_exec": 60,
+LIMITS_KIB = {"instance": 212, "instance_info": 212, "image": 80, "network": 80, "network_info": 80,
+              "storage_pool": 84, "storage_pool_info": 84, "host_info": 60, "instance_exec": 60,
               # All nouns at once.
-              "stack": 304}  # fmt: skip
+              "stack": 304, "stack_info": 304}  # fmt: skip
 OTHER_LIMIT_KIB = 40
 
 MODULES = sorted((PLUGINS / "modules").glob("*.py"))

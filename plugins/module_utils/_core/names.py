@@ -33,11 +33,15 @@ def require_name(what: str, name: object) -> str:
 
 def require_interface(what: str, name: object) -> str:
     """Return name if the kernel takes it as an interface name and it is safe in paths; else InvalidRequest."""
-    if isinstance(name, str) and re.fullmatch(_INTERFACE, name, re.ASCII):
+    if isinstance(name, str) and is_interface(name):
         return name
     raise InvalidRequest(
         f"{what} name {_shown(name)} is not valid: use 1 to 15 of a-z, 0-9, '-' and '_', a letter first"
     )
+
+
+def is_interface(name: str) -> bool:
+    return re.fullmatch(_INTERFACE, name, re.ASCII) is not None
 
 
 def require_device(name: object) -> str:

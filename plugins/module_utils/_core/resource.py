@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -65,6 +65,9 @@ class Resource(Protocol[CurrentT]):
     def waits(self) -> bool:
         """Whether wait has anything to wait for."""
 
+    def waits_in_turn(self, current: CurrentT) -> bool:
+        """Whether others should begin only when the wait is over: a boot that takes much of the host."""
+
     def expect(self, prospects: Prospects) -> None:
         """Take into account what the same run does before; for check mode, called before observe."""
 
@@ -113,10 +116,22 @@ class Noun:
     module's argument spec without the options of every module. build makes the resource from parameters of that
     spec and from where everything lies (_host/paths.py); InvalidRequest for what can be seen from the parameters
     alone. table has the options that parameter config takes, to know its secrets.
+
+    names and options read the host, whose paths they take. names gives all objects of the kind. options gives what a
+    task for build would say to make the object as it is now, power included, and what is secret in full; values as
+    records have them, and nothing that says nothing. None without such an object, and while work on it is under way
+    or was interrupted. EngineError if it cannot be read.
     """
 
     name: str
     plural: str
     arguments: Mapping[str, Any]
     build: Callable[[Mapping[str, Any], Any], Resource[Any]]
-    table: OptionTable | None = None
+    table: OptionTable | None
+    names: Callable[[Any], Iterable[str]]
+    options: Callable[[Any, str], dict[str, Any] | None]
+
+
+def leave_out_empty(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options without those that say nothing. An empty list says something: none of what there could be."""
+    return {key: value for key, value in options.items() if value is not None and value != "" and value != {}}

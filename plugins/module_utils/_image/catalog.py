@@ -47,6 +47,20 @@ class ImageCatalog:
         found = (self._read(fingerprint, aliases) for fingerprint, aliases in self._aliases().items())
         return tuple(sorted((image for image in found if image is not None), key=lambda image: image.aliases))
 
+    def names(self) -> list[str]:
+        """The first alias of each image that has one. No record is read."""
+        return sorted(min(aliases) for aliases in self._aliases().values())
+
+    def find_name(self, name: str, fingerprint: str) -> str | None:
+        """What to call an image that was known by name: that while it means an image, be it a newer one, else what
+        this image is called now, at last its fingerprint; None if it is gone. No record is read."""
+        if self._target(name) is not None:
+            return name
+        if not (self._paths.image(fingerprint) / RECORD).exists():
+            return None
+        # Who asked for a fingerprint does not want what an alias may mean tomorrow.
+        return name if is_fingerprint(name) else min(self._aliases().get(fingerprint, ()), default=fingerprint)
+
     def disk_files(self, fingerprint: str) -> DiskFiles:
         """The files of a VM half that exists; Conflict if it does not."""
         files = find_disk_files(self._paths, self.require(fingerprint).fingerprint)

@@ -180,9 +180,11 @@ def _opened(source: FileSource, where: str) -> Iterator[IO[bytes]]:
         descriptor = os.open(source.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise InvalidRequest(f"{where}: source option path: {source.path}: {error.strerror}") from None
+    # Before the stream, which Python does not make of a directory.
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InvalidRequest(f"{where}: source option path: {source.path} is not a regular file")
     with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise InvalidRequest(f"{where}: source option path: {source.path} is not a regular file")
         yield stream
 
 

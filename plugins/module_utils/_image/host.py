@@ -39,11 +39,27 @@ class ImageHostOnDisk:
         image = self.store.find(desired.name)
         return Current(
             image=image,
-            source_fingerprint=self._source_fingerprint(desired, image),
+            source_fingerprint=self.find_source_fingerprint(desired, image),
             is_under_work=self.store.work_directory(desired.name).exists(),
             has_leftovers=self.store.has_unused(),
             users=self.store.users(image.fingerprint) if image and desired.state is State.ABSENT else (),
         )
+
+    def find_source_fingerprint(self, desired: Desired, image: Image | None) -> str | None:
+        """The digest of the wanted file; a file that looks as it did when it was imported is not read again."""
+        source = desired.source
+        if not isinstance(source, FileSource) or desired.state is State.ABSENT:
+            return None
+        from .foreign import digest_source, stamp_source
+
+        where = f"image {desired.name}"
+        # The file may be deleted once it is imported.
+        is_known = image is not None and image.source == source
+        if image is not None and is_known and not os.path.lexists(source.path):
+            return image.fingerprint
+        if image is not None and is_known and image.stamp == stamp_source(source, where):
+            return image.fingerprint
+        return digest_source(source, where)[0]
 
     def remove_leftovers(self, name: str) -> None:
         self.store.remove_leftovers(name)
@@ -65,22 +81,6 @@ class ImageHostOnDisk:
         if image is not None:
             self.store.set_aliases(image.fingerprint, ())
         self.store.remove_unused()
-
-    def _source_fingerprint(self, desired: Desired, image: Image | None) -> str | None:
-        """The digest of the wanted file; a file that looks as it did when it was imported is not read again."""
-        source = desired.source
-        if not isinstance(source, FileSource) or desired.state is State.ABSENT:
-            return None
-        from .foreign import digest_source, stamp_source
-
-        where = f"image {desired.name}"
-        # The file may be deleted once it is imported.
-        is_known = image is not None and image.source == source
-        if image is not None and is_known and not os.path.lexists(source.path):
-            return image.fingerprint
-        if image is not None and is_known and image.stamp == stamp_source(source, where):
-            return image.fingerprint
-        return digest_source(source, where)[0]
 
     def _build(self, name: str, source: BuildSource, work: Path) -> Image:
         from .build import build_root

@@ -17,6 +17,7 @@ from .._core.plan import Plan
 from .._core.resource import NO_PROSPECTS, Noun, Prospects
 from .._host.paths import Paths
 from .architecture import find_architecture
+from .document import image_names, image_options
 from .host import ImageHostOnDisk
 from .model import Current, Desired, State, describe_image, parse_source
 from .plan import plan_image
@@ -42,6 +43,9 @@ class ImageResource:
         """Removal takes the host for itself: creating instances hold it shared while they build on an image."""
         own = ("image", self.name, False)
         return (("host", "all", False), own) if self.desired.state is State.ABSENT else (own,)
+
+    def waits_in_turn(self, current: Current) -> bool:
+        return False
 
     def expect(self, prospects: Prospects) -> None:
         self._prospects = prospects
@@ -133,4 +137,7 @@ IMAGE_NOUN = Noun(
         "recreate": {"type": "str", "choices": ["never", "on-change"]},
     },
     build_image,
+    table=None,
+    names=image_names,
+    options=image_options,
 )

@@ -61,6 +61,7 @@ class Host:
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
         self.supervisor = open_supervisor(paths)
+        self._mounted: dict[str, Pool] = {}
 
     @property
     def images(self) -> ImageStore:
@@ -278,7 +279,9 @@ class Host:
             if path.name != "instance.json":
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
-    def observe_surroundings(self, profiles: Mapping[str, Profile], image_name: str | None) -> Surroundings:
+    def observe_surroundings(
+        self, profiles: Mapping[str, Profile], image_name: str | None, bridges: frozenset[str]
+    ) -> Surroundings:
         """What a creation depends on."""
         image = self.images.find(image_name) if image_name is not None else None
         types = frozenset(InstanceType)
@@ -293,7 +296,7 @@ class Host:
             image_types=types,
             mounts_disks=image is None or image.mounts_disks,
             pools=frozenset(path.parent.name for path in self.paths.pools.glob("*/pool.json")),
-            bridges=find_bridges(),
+            bridges=bridges,
         )
 
     def known_addresses(self, record: Record) -> tuple[Address, ...]:
@@ -312,20 +315,26 @@ class Host:
 
     def has_volume(self, record: Record) -> bool:
         """Whether the root disk is there; a pool that is not mounted yet cannot tell and counts as having it."""
-        from .._storage.pool import find_pool
-
-        pool = find_pool(self.paths, record.pool)
+        pool = self._find_pool(record.pool)
         if pool is None:
             return (self.paths.pool(record.pool) / "pool.json").exists()
         if record.is_container:
             return pool.has_container(record.name)
         return pool.has_vm(record.name) and (pool.vm_directory(record.name) / "root.qcow2").exists()
 
-    def disk_usage(self, record: Record) -> VolumeUsage:
+    def _find_pool(self, name: str) -> Pool | None:
+        """A mounted pool; looked for once, as it stays mounted as long as somebody looks at what is in it."""
         from .._storage.pool import find_pool
+
+        pool = self._mounted.get(name) or find_pool(self.paths, name)
+        if pool is not None:
+            self._mounted[name] = pool
+        return pool
+
+    def disk_usage(self, record: Record) -> VolumeUsage:
         from .._storage.record import Usage
 
-        pool = find_pool(self.paths, record.pool)
+        pool = self._find_pool(record.pool)
         if pool is None or not self.has_volume(record):
             return Usage(None)
         return pool.container_usage(record.name) if record.is_container else pool.vm_usage(record.name)
@@ -422,9 +431,10 @@ def missing_directories(name: str, disks: Iterable[DiskDefinition]) -> tuple[str
     )
 
 
-def find_bridges() -> frozenset[str]:
-    """Names of the bridges of this network namespace."""
-    return frozenset(name for name in os.listdir("/sys/class/net") if os.path.exists(f"/sys/class/net/{name}/bridge"))
+def find_bridges(names: Iterable[str]) -> frozenset[str]:
+    """Those of names that are bridges of this network namespace. A host with many guests has many interfaces: only
+    those that matter are looked at."""
+    return frozenset(name for name in names if os.path.exists(f"/sys/class/net/{name}/bridge"))
 
 
 def derived_id(record: Record, device: str) -> str:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     InstanceStep = Step[InstanceHost]
 
 DEFAULT_PROFILE = "default"
-_STATES = {Power.RUNNING: State.STARTED, Power.STOPPED: State.STOPPED, Power.FROZEN: State.FROZEN}
+# What a task asks for that leaves the power as it is.
+STATES = {Power.RUNNING: State.STARTED, Power.STOPPED: State.STOPPED, Power.FROZEN: State.FROZEN}
 
 
 def plan_instance(desired: Desired, current: Current, around: Surroundings) -> Plan[InstanceHost]:
@@ -250,7 +251,7 @@ def _plan_recreation(desired: Desired, current: Current, around: Surroundings) -
 def _plan_existing(desired: Desired, current: Current, record: Record, around: Surroundings) -> Plan[InstanceHost]:
     if desired.state is State.PRESENT and record.work is Work.POWER:
         # A restart that was interrupted between stop and start is finished, though present leaves the power alone.
-        desired = replace(desired, state=_STATES[Power(record.volatile.get(LAST_POWER, current.power.value))])
+        desired = replace(desired, state=STATES[Power(record.volatile.get(LAST_POWER, current.power.value))])
     target = target_power(desired.state, current.power)
     wanted = wanted_record(desired, record, around)
     wanted = replace(wanted, volatile={**wanted.volatile, LAST_POWER: target.value})

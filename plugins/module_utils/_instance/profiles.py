@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from .._core.names import require_name
 from .._core.options import Config, merge
 from .._core.plan import HIDDEN, Change, Plan, compare
-from .._core.resource import NO_PROSPECTS, Noun, Prospects
+from .._core.resource import NO_PROSPECTS, Noun, Prospects, leave_out_empty
 from .._host.paths import Paths
 from .._spec.instance import INSTANCE
 from .model import Profile, parse_devices
@@ -135,6 +135,9 @@ class ProfileResource:
         self.locks = (("host", "all", not desired.is_absent), ("profile", desired.name, False))
         self._prospects = NO_PROSPECTS
 
+    def waits_in_turn(self, current: CurrentProfile) -> bool:
+        return False
+
     def expect(self, prospects: Prospects) -> None:
         self._prospects = prospects
 
@@ -206,6 +209,21 @@ def gather_profiles(params: Mapping[str, Any], paths: Paths) -> dict[str, Any]:
     return {"profiles": shown}
 
 
+def profile_options(paths: Paths, name: str) -> dict[str, Any] | None:
+    """Noun.options of profiles."""
+    profile = read_profile(paths, require_name("profile", name))
+    if profile is None:
+        return None
+    return leave_out_empty(
+        {
+            "name": name,
+            "description": profile.description,
+            "config": _render(profile),
+            "devices": render_devices(profile.devices),
+        }
+    )
+
+
 PROFILE_NOUN = Noun(
     "profile",
     "profiles",
@@ -219,5 +237,7 @@ PROFILE_NOUN = Noun(
         "devices_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
     },
     build_profile,
-    INSTANCE,
+    table=INSTANCE,
+    names=profile_names,
+    options=profile_options,
 )

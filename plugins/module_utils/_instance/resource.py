@@ -6,25 +6,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import EngineError, InvalidRequest, MissingDependency
 from .._core.kinds import InstanceType, Power, State, Work
-from .._core.names import is_fingerprint, require_alias, require_name
+from .._core.names import is_fingerprint, is_interface, require_alias, require_name
 from .._core.options import shorthand_arguments, take_shorthands
 from .._core.plan import Plan
 from .._core.resource import NO_PROSPECTS, Noun, Prospects
 from .._host.paths import Paths
 from .._spec.instance import INSTANCE
 from .conditions import require_conditions
+from .document import instance_options
 from .host import Host, find_bridges
-from .model import Address, Current, Desired, Record, Surroundings
+from .model import Address, Current, Desired, InstanceDefinition, Profile, Record, Surroundings
 from .plan import DEFAULT_PROFILE, plan_instance, target_power, where
 from .show import show_addresses, show_record
-from .store import read_profiles, read_record
+from .store import instance_names, read_profiles, read_record
 
 if TYPE_CHECKING:
     from .steps import InstanceHost
@@ -85,6 +86,10 @@ class InstanceResource:
     @property
     def waits(self) -> bool:
         return bool(self._conditions)
+
+    def waits_in_turn(self, current: Current) -> bool:
+        """Containers boot on the side; of virtual machines, emulated ones at that, a host bears few at once."""
+        return self.waits and current.record is not None and not current.record.is_container
 
     def expect(self, prospects: Prospects) -> None:
         self._prospects = prospects
@@ -188,6 +193,7 @@ class InstanceResource:
             record = None
         listed = desired.profiles if desired.profiles is not None else record.profiles if record else (DEFAULT_PROFILE,)
         profiles = read_profiles(self.host.paths, listed)
+        bridges = find_bridges(_bridge_names(desired, record, profiles.values()))
         if record is not None and record.is_whole and _asks_for_no_other(desired, record):
             return Surroundings(
                 profiles,
@@ -195,15 +201,26 @@ class InstanceResource:
                 has_image=True,
                 is_image_ready=True,
                 mounts_disks=record.is_container or _mounts_disks(self.host, record),
-                bridges=find_bridges(),
+                bridges=bridges,
             )
-        return self.host.observe_surroundings(profiles, desired.image or (record.image_name if record else None))
+        image = desired.image or (record.image_name if record else None)
+        return self.host.observe_surroundings(profiles, image, bridges)
 
 
 def _asks_for_no_other(desired: Desired, record: Record) -> bool:
     """Whether the task is content with the image and the type that the instance has."""
     is_same = desired.image in (None, record.image_name) and desired.type in (None, record.type)
     return is_same and desired.recreate == "never"
+
+
+def _bridge_names(desired: Desired, record: Record | None, profiles: Iterable[Profile]) -> set[str]:
+    """Every bridge that the instance may be told to use, by whomever."""
+    known = [record.expanded_devices] if record is not None else []
+    devices = [device.options for some in (*known, *(one.devices for one in profiles)) for device in some.values()]
+    given = [options for options in desired.devices.values() if isinstance(options, Mapping)]
+    named = (options.get(key) for options in (*devices, *given) for key in ("network", "parent"))
+    # What is no name is refused where devices are parsed, after this.
+    return {name for name in named if isinstance(name, str) and is_interface(name)}
 
 
 def _mounts_disks(host: Host, record: Record) -> bool:
@@ -227,15 +244,15 @@ def observe_instance(host: Host, name: str) -> Current:
         pid=driver.pid(definition) if is_up else None,
         in_force=driver.in_force(definition) if is_up else {},
         started_with=driver.started_with(definition) if is_up else None,
-        is_defined=_is_defined(host, record),
+        is_defined=_is_defined(host, definition),
         has_volume=is_up or host.has_volume(record),
     )
 
 
-def _is_defined(host: Host, record: Record) -> bool:
+def _is_defined(host: Host, definition: InstanceDefinition) -> bool:
     """Whether native files and boot unit are current. A record that cannot be rendered is not, and can still be
     changed or removed."""
-    driver, definition = host.driver(record), host.definition(record)
+    driver = host.driver(definition.record)
     try:
         return driver.is_defined_current(definition) and host.supervisor.is_installed(driver.unit(definition))
     except (InvalidRequest, MissingDependency):
@@ -286,5 +303,7 @@ INSTANCE_NOUN = Noun(
         "wait_timeout": {"type": "float", "default": 120.0},
     },
     build_instance,
-    INSTANCE,
+    table=INSTANCE,
+    names=instance_names,
+    options=instance_options,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from .._core.names import require_name
-from .._host.files import ensure_directory, read_json, sync_directory, write_json
+from .._host.files import TEMPORARY_PREFIX, ensure_directory, read_json, sync_directory, write_json
 from .._host.paths import Paths
 from .model import Profile, Record
 from .record import parse_profile, parse_record, render_profile, render_record
@@ -73,7 +73,9 @@ def remove_profile(paths: Paths, name: str) -> None:
 def profile_names(paths: Paths) -> list[str]:
     if not paths.profiles.is_dir():
         return []
-    return sorted(path.stem for path in paths.profiles.glob("*.json"))
+    # A run that was killed may have left the temporary file of a record beside it.
+    names = (path.stem for path in paths.profiles.glob("*.json"))
+    return sorted(name for name in names if not name.startswith(TEMPORARY_PREFIX))
 
 
 def read_profiles(paths: Paths, names: Iterable[str]) -> dict[str, Profile]:

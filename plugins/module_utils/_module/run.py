@@ -55,7 +55,7 @@ def _show(resource: Resource[Any], outcome: Outcome, check_mode: bool) -> dict[s
 def run_info(
     arguments: Mapping[str, Any], gather: Callable[[Params, Paths], dict[str, Any]], **constraints: Any
 ) -> None:
-    """main() of a module that only reads: gather returns what it found."""
+    """main() of a module that only reads: gather returns what it found, and under 'warnings' what to warn of."""
 
     def act(module: AnsibleModule, paths: Paths) -> dict[str, Any]:
         return {"changed": False, **gather(module.params, paths)}

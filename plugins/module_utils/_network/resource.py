@@ -15,6 +15,7 @@ from .._core.plan import Plan
 from .._core.resource import NO_PROSPECTS, Noun, Prospects
 from .._host.paths import Paths
 from .._spec.network import NETWORK_CONFIG
+from .document import network_options
 from .host import Host, observe_link
 from .leases import leases
 from .lookup import bridges
@@ -40,6 +41,9 @@ class NetworkResource:
         # Removal keeps out every instance run: one that has seen the network may be about to join it.
         self.locks = (("host", "all", desired.state != "absent"), ("network", desired.name, False))
         self._prospects = NO_PROSPECTS
+
+    def waits_in_turn(self, current: Current) -> bool:
+        return False
 
     def expect(self, prospects: Prospects) -> None:
         self._prospects = prospects
@@ -192,4 +196,7 @@ NETWORK_NOUN = Noun(
         "config_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
     },
     build_network,
+    table=None,
+    names=network_names,
+    options=network_options,
 )

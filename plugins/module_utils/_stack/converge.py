@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from .._core.errors import WrongInterpreter
@@ -111,36 +111,40 @@ class _Run:
         # What is to be pruned is looked at as closely as in check mode: anything odd about it is a reason to stop.
         seen = _attempt(entry, lambda: glance(entry.resource, self._wish.predicts or entry.is_pruned))
         if isinstance(seen, Outcome) and entry.is_pruned:
-            seen = self._refuse(entry, seen) or seen
+            seen = self._spare(entry, seen) or seen
         if isinstance(seen, Result):
             self._results[entry.key] = seen
             return None
         return seen
 
-    def _refuse(self, entry: Entry, outcome: Outcome) -> Result | None:
-        """Why an object that this stack once had must not be pruned."""
+    def _spare(self, entry: Entry, outcome: Outcome) -> Result | None:
+        """An object that this stack lets go of, but must not remove; None if it is to be removed."""
         if not outcome.plan.changes:
             return None
         known, found = self._members[entry.key], entry.resource.identity(outcome.current)
-        if known and found and known != found:
-            warning = f"{entry} is left alone: it is not the one that stack {self._wish.name} made, which is gone"
-            return Result(entry.kind, entry.name, warnings=(warning,))
         others = other_stacks(self._paths, self._wish.name or "", entry.key)
-        if others:
-            message = f"{entry} is not removed: it belongs to stack {others[0]}, too"
-            return Result(entry.kind, entry.name, failed=True, msg=message)
-        return None
+        if known and found and known != found:
+            reason = f"it is not the one that stack {self._wish.name} made, which is gone"
+        elif others:
+            reason = f"it belongs to stack {others[0]}, too"
+        else:
+            return None
+        return Result(entry.kind, entry.name, warnings=(f"{entry} is left alone: {reason}",))
 
     def _settle(self, entry: Entry) -> Result:
-        return _result(entry, settle(entry.resource, self._paths, self._wish.lock_timeout_seconds))
+        outcome = settle(entry.resource, self._paths, self._wish.lock_timeout_seconds)
+        result = _result(entry, outcome)
+        if not entry.resource.waits_in_turn(outcome.current):
+            return result
+        return _waited(entry, result, outcome.current)
 
     def _await_all(self) -> None:
-        """Wait for what guests are to reach, all of them at the same time."""
+        """Wait for what guests are to reach, all of them at the same time. One that waited in its turn is through
+        at once."""
         waiting = [entry for entry in self._listed if entry.resource.waits and self._is_well(entry)]
 
         def wait(entry: Entry) -> Result:
-            entry.resource.wait(entry.resource.observe())
-            return self._results[entry.key]
+            return _waited(entry, self._results[entry.key], entry.resource.observe())
 
         if waiting and self._goes_on():
             self._work(waiting, _WAITING_WORKERS, wait)
@@ -164,7 +168,7 @@ class _Run:
                 answer = asdict(_failure(entry, _WORKER_DIED))
             elif "wrong_interpreter" in answer:
                 raise WrongInterpreter(answer["wrong_interpreter"])
-            self._results[entry.key] = _with_earlier(self._results.get(entry.key), _parse(answer))
+            self._results[entry.key] = _parse(answer)
 
     def _claim(self) -> None:
         """Record what is about to be ours before the first effect."""
@@ -220,8 +224,7 @@ def _parse(answer: Mapping[str, Any]) -> Result:
     return Result(**{**answer, **sequences})
 
 
-def _with_earlier(earlier: Result | None, later: Result) -> Result:
-    """A failed wait comes after changes that were made all the same."""
-    if earlier is None or not later.failed:
-        return later
-    return _parse({**asdict(earlier), "failed": True, "msg": later.msg})
+def _waited(entry: Entry, result: Result, current: object) -> Result:
+    """The result once the object's wait is over. A failed wait comes after changes that were made all the same."""
+    failure = _attempt(entry, lambda: entry.resource.wait(current))
+    return replace(result, failed=True, msg=failure.msg) if isinstance(failure, Result) else result

@@ -10,14 +10,17 @@ One record for each stack, below stacks/ in the state root, written before the f
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from .._core.errors import Conflict
 from .._host.files import ensure_directory, read_json, sync_directory, write_json
+from .._host.locks import Lock, hold
 from .._host.paths import Paths
 
 SCHEMA = 1
+_LOCK_SECONDS = 60
 
 # Noun and name to the identity of the object, '' while it is not known.
 Members = Mapping[tuple[str, str], str]
@@ -29,17 +32,20 @@ def read_members(paths: Paths, stack: str) -> dict[tuple[str, str], str]:
 
 
 def write_members(paths: Paths, stack: str, members: Members) -> None:
-    """Record the members; a stack without any is forgotten."""
+    """Record the members; a stack without any is forgotten, and nothing of the last one is left."""
     path = _path(paths, stack)
-    if not members:
-        if path.exists():
+    # The directory comes and goes with the stacks of everybody.
+    with hold(paths, [Lock("allocation")], _LOCK_SECONDS):
+        if members:
+            ensure_directory(paths.root, 0o711)
+            ensure_directory(path.parent)
+            listed = [{"kind": kind, "name": name, "identity": members[kind, name]} for kind, name in sorted(members)]
+            write_json(path, {"schema": SCHEMA, "kind": "stack", "name": stack, "members": listed})
+        elif path.exists():
             path.unlink()
             sync_directory(path.parent)
-        return
-    ensure_directory(paths.root, 0o711)
-    ensure_directory(path.parent)
-    listed = [{"kind": kind, "name": name, "identity": members[kind, name]} for kind, name in sorted(members)]
-    write_json(path, {"schema": SCHEMA, "kind": "stack", "name": stack, "members": listed})
+            with suppress(OSError):
+                path.parent.rmdir()
 
 
 def other_stacks(paths: Paths, stack: str, key: tuple[str, str]) -> list[str]:

@@ -25,10 +25,10 @@ def plan_lines(results: Iterable[Result]) -> list[str]:
 
 def _lines(result: Result) -> Iterator[str]:
     name = f"{result.kind} {result.name}"
+    if result.changed:
+        yield from _change_lines(name, result.diff)
     if result.failed:
         yield f"x failed {name}: {result.msg}"
-    elif result.changed:
-        yield from _change_lines(name, result.diff)
     if result.pending:
         yield f"! restart needed by {name}: {', '.join(result.pending)}"
 

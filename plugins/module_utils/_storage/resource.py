@@ -18,6 +18,7 @@ from .._core.plan import Plan
 from .._core.resource import NO_PROSPECTS, Noun, Prospects
 from .._host.paths import Paths
 from .._spec.storage import POOL_DRIVERS, STORAGE_POOL_CONFIG
+from .document import pool_options
 from .host import Host
 from .layout import layout_of, pool_names
 from .model import Current, Desired, parse_desired
@@ -41,6 +42,9 @@ class StoragePoolResource:
         # Removal keeps out every instance run: one that has seen the pool may be about to make a volume in it.
         self.locks = (("host", "all", not desired.is_absent), ("pool", desired.name, False))
         self._prospects = NO_PROSPECTS
+
+    def waits_in_turn(self, current: Current) -> bool:
+        return False
 
     def expect(self, prospects: Prospects) -> None:
         self._prospects = prospects
@@ -156,4 +160,7 @@ STORAGE_POOL_NOUN = Noun(
         "config_mode": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
     },
     build_storage_pool,
+    table=None,
+    names=pool_names,
+    options=pool_options,
 )

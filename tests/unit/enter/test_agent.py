@@ -74,12 +74,22 @@ def test_shutting_down_does_not_wait_for_an_answer(tmp_path: Path) -> None:
         assert asked[-1] == "guest-shutdown"
 
 
-def test_a_silent_agent_is_waited_for_and_no_longer(tmp_path: Path) -> None:
+def test_a_silent_agent_is_waited_for_and_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long the kernel is told to wait is looked at: how long it takes us then is up to the machine."""
+    told: list[float | None] = []
+
+    class Socket(socket.socket):
+        def settimeout(self, value: float | None) -> None:
+            told.append(value)
+            super().settimeout(value)
+
     with agent_socket(tmp_path, lambda request: b"") as (path, _unused):
+        monkeypatch.setattr(socket, "socket", Socket)
         started = time.monotonic()
         with pytest.raises(TimedOut, match=r"0\.3 s .* agent of instance v1.*does not answer"):
             agent.ping(path, "v1", 0.3)
-        assert 0.3 <= time.monotonic() - started < 2
+        assert time.monotonic() - started >= 0.3
+    assert all(seconds is not None and seconds <= 0.3 for seconds in told)
 
 
 def test_a_trickle_does_not_extend_the_deadline(tmp_path: Path) -> None:

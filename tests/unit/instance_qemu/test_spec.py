@@ -148,10 +148,8 @@ def test_a_machine_whose_host_lost_what_it_needs_is_not_defined_but_can_be_looke
     def miss(definition: InstanceDefinition) -> bool:
         raise MissingDependency("virtiofsd is not installed")
 
-    host = SimpleNamespace(
-        driver=lambda record: SimpleNamespace(is_defined_current=miss), definition=lambda record: DEFINITION
-    )
-    assert not resource._is_defined(host, DEFINITION.record)  # type: ignore[arg-type]
+    host = SimpleNamespace(driver=lambda record: SimpleNamespace(is_defined_current=miss))
+    assert not resource._is_defined(host, DEFINITION)  # type: ignore[arg-type]
 
 
 def test_control_group_limits_leave_room_for_qemu_itself() -> None:
