@@ -36,7 +36,8 @@ _PRESEED = {
         {
             "name": NETWORK,
             "type": "bridge",
-            "config": {"ipv4.address": "auto", "ipv4.nat": "true", "ipv6.address": "none"},
+            # In the range that is kept for benchmarks (RFC 2544): to find a free one, LXD would send pings around.
+            "config": {"ipv4.address": "198.18.213.1/24", "ipv4.nat": "true", "ipv6.address": "none"},
         }
     ],
     "profiles": [
@@ -117,14 +118,7 @@ class Lxd:
             if is_leftover:
                 # LXD itself knows best what belongs to it.
                 self._delete_objects()
-            preseed = json.dumps(_PRESEED).encode()
-            subprocess.run(
-                [self._program("lxd"), "init", "--preseed"],
-                input=preseed,
-                env=self.environment,
-                check=True,
-                capture_output=True,
-            )
+            self._initialize()
         except BaseException:
             with uninterrupted():
                 self._remove()
@@ -208,6 +202,13 @@ class Lxd:
         if done.returncode != 0 or self._server.poll() is not None:
             log_lines = (DIRECTORY / "server.log").read_text(errors="replace").strip().splitlines()
             raise LxdUnavailable(f"LXD does not start here: {(log_lines or [done.stderr])[-1]}")
+
+    def _initialize(self) -> None:
+        argv = (self._program("lxd"), "init", "--preseed")
+        given = json.dumps(_PRESEED)
+        done = subprocess.run(argv, input=given, env=self.environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise LxdUnavailable(f"LXD cannot be set up here: {done.stderr.strip()}")
 
     def _end_earlier_server(self) -> None:
         """Of a run that was killed: it knows itself by which pid it goes."""

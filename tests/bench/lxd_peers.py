@@ -53,8 +53,8 @@ class LxdPeers:
                     except FAILURES as failure:
                         print(explain(failure), file=sys.stderr, flush=True)
                 return found
-        except LxdUnavailable as reason:
-            return Missing(str(reason))
+        except (LxdUnavailable, *FAILURES) as reason:
+            return Missing(explain(reason))
 
     def _one(self, lxd: Lxd) -> dict[str, Sample]:
         def delete() -> None:
