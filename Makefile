@@ -17,6 +17,7 @@ BIN := $(VENV)/bin
 BUILD := .build
 COLLECTIONS := $(BUILD)/ansible_collections
 CHECKOUT := $(COLLECTIONS)/tandem/machines
+PEERS := $(BUILD)/peers
 SSHD := $(BUILD)/openssh-server/usr/sbin/sshd
 
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -75,8 +76,10 @@ sanity: tools ## ansible-test sanity on a copy of the tracked files
 integration: tools ## Real containers and VMs on this machine; as root
 	$(PYTEST) tests/integration -m "not torture"
 
-bench: tools ## Compare with the same work done by hand; as root
-	$(RUN) ansible_collections.tandem.machines.tests.bench.bench
+# Variables for `make bench`: JSON=FILE and PAGE=docs/performance.md write what it found, TOPICS limits it.
+bench: tools $(PEERS)/stamp ## Compare with the same work done by hand and by LXD; as root, 20 minutes
+	$(RUN) ansible_collections.tandem.machines.tests.bench.bench \
+	  $(if $(JSON),--json $(JSON)) $(if $(PAGE),--page $(PAGE)) $(TOPICS)
 
 torture: tools ## Integration tests that take minutes: killed at many moments, what is slow in emulation; as root
 	TANDEM_MOMENTS=$${TANDEM_MOMENTS:-12} $(PYTEST) tests/integration -m "torture or moments"
@@ -101,6 +104,12 @@ $(BIN)/python: | quickstart-packages
 
 $(VENV)/%.stamp: tests/requirements/%.txt tests/requirements/ansible.txt | $(BIN)/python
 	$(BIN)/python -m pip -qq --disable-pip-version-check install --requirement $<
+	touch $@
+
+# Apart from ours: a hundred other collections come along.
+$(PEERS)/stamp: tests/requirements/peers.txt tests/requirements/ansible.txt | $(BIN)/python
+	$(DISTRIBUTION_PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip -qq --disable-pip-version-check install --requirement $<
 	touch $@
 
 # Ansible and the tests know a collection by its place below ansible_collections.

@@ -2,154 +2,149 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
-"""What a person would do without the collection: the same container and the same QEMU, by plain commands."""
+"""Containers as a person's script would make them with liblxc: the same container as ours, by plain commands."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
+import re
 import shutil
-import signal
-import socket
-import struct
 import subprocess
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-_TUNSETIFF = 0x400454CA
-_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
-
-NAME = "bench-hand"
-# What ours does itself, since with this a reboot from inside loses the owners.
-_MAPPED = "lxc.rootfs.options = idmap=container"
+_ID_COUNT = 65536
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
-class HandMadeContainer:
-    """Subvolume snapshot, configuration file, lxc-start."""
+class HandMadeContainers:
+    """bench-hand-00 and so on: subvolume snapshot, configuration file, lxc-start, one after the other.
 
-    def __init__(self, root: Path, network: str) -> None:
+    model names a container of ours whose configuration they get.
+    """
+
+    def __init__(self, root: Path, model: str, count: int = 1) -> None:
         volumes = root / "storage" / "default" / "volumes"
-        [self._image] = (path for path in (volumes / "images").iterdir() if not path.name.startswith("."))
-        self._volume = volumes / "containers" / NAME
-        self._lxcpath = root / "by-hand"
-        model = (root / "instances" / "warm-c" / "config").read_text()
-        [old_root] = [line for line in model.splitlines() if line.startswith("lxc.rootfs.path")]
-        group = next(line for line in model.splitlines() if "cgroup.dir.monitor" in line).split(" = ")[1].split("/")[0]
-        self._configuration = (
-            model.replace(
-                old_root, f"lxc.rootfs.path = dir:{self._volume}/rootfs\nlxc.rootfs.options = idmap=container"
-            )
-            .replace(group, "bench-hand")
-            .replace("instances/warm-c", f"by-hand/{NAME}")
-        )
-        self._seccomp = (root / "instances" / "warm-c" / "seccomp").read_text()
-        self._network = network
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Those of library/bare_launch.py for the same container."""
-        return {
-            "image": str(self._image),
-            "volume": str(self._volume),
-            "lxcpath": str(self._lxcpath),
-            "name": NAME,
-            "files": {"config": self._configuration, "seccomp": self._seccomp},
-        }
+        self._image = next(path for path in (volumes / "images").iterdir() if not path.name.startswith("."))
+        self._volumes = volumes / "containers"
+        self.lxcpath = root / "by-hand"
+        self._model = root / "instances" / model
+        self.names = [f"bench-hand-{number:02}" for number in range(count)]
 
     def launch(self) -> None:
-        subprocess.run(["btrfs", "subvolume", "snapshot", self._image, self._volume], check=True, capture_output=True)
-        directory = self._lxcpath / NAME
-        directory.mkdir(parents=True, exist_ok=True)
-        self._lxcpath.chmod(0o711)
-        (directory / "config").write_text(self._configuration)
-        (directory / "seccomp").write_text(self._seccomp)
-        subprocess.run(["lxc-start", "-d", "-P", self._lxcpath, "-n", NAME], check=True, capture_output=True)
-
-    def remove(self) -> None:
-        subprocess.run(["lxc-stop", "-P", self._lxcpath, "-n", NAME, "-k"], check=True, capture_output=True)
-        subprocess.run(["btrfs", "subvolume", "delete", self._volume], check=True, capture_output=True)
-        shutil.rmtree(self._lxcpath)
-        # liblxc leaves its lock, in a copy of the path.
-        shutil.rmtree(f"/run/lxc/lock{self._lxcpath}", ignore_errors=True)
-        with contextlib.suppress(OSError):
-            os.removedirs(f"/run/lxc/lock{self._lxcpath.parent}")
-
-
-class HandMadeMachine:
-    """The command line of a defined machine as it stands, with its files, sockets and tap opened as it names them."""
-
-    def __init__(self, root: Path, name: str) -> None:
-        self._machine = json.loads((root / "instances" / name / "qemu.json").read_text())
-        self._directory = root / "by-hand"
-        self._process: subprocess.Popen[bytes] | None = None
+        for name in self.names:
+            volume = self._volumes / name
+            _run("btrfs", "subvolume", "snapshot", self._image, volume)
+            directory = self.lxcpath / name
+            directory.mkdir(parents=True, exist_ok=True)
+            self.lxcpath.chmod(0o711)
+            for file, text in self._files(name).items():
+                (directory / file).write_text(text)
+            self._lxc("start", name, "-d")
 
     def start(self) -> None:
-        """Returns when the monitor says that the machine runs, as a task does."""
-        self._directory.mkdir()
-        resources = self._machine["resources"]
-        for entry in resources:
-            self._open(entry)
-        self._process = subprocess.Popen(
-            self._machine["argv"],
-            pass_fds=[entry["fd"] for entry in resources],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for entry in resources:
-            os.close(entry["fd"])
-        _require_running(self._directory / "qmp.sock", self._process)
+        for name in self.names:
+            self._lxc("start", name, "-d")
 
     def stop(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
-        shutil.rmtree(self._directory)
-        self._process = None
+        """Ask the guests to shut down and wait for it."""
+        for name in self.names:
+            self._lxc("stop", name)
 
-    def _open(self, entry: dict[str, Any]) -> None:
-        """Opened where the command line expects it; that place must be free in this process."""
-        descriptor = self._descriptor(entry)
-        if descriptor == entry["fd"]:
-            return
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def execute(self, *command: str, stdin: Path = Path("/dev/null"), stdout: Path = Path("/dev/null")) -> None:
+        with stdin.open("rb") as source, stdout.open("wb") as target:
+            argv: list[str | Path] = [
+                "lxc-attach",
+                "-P",
+                self.lxcpath,
+                "-n",
+                self.names[0],
+                "--clear-env",
+                "--",
+                *command,
+            ]
+            subprocess.run(argv, stdin=source, stdout=target, check=True)
+
+    def await_boot(self) -> None:
+        """Until systemd in each has nothing left to do; how well it did that is not our concern."""
+        for name in self.names:
+            command = ("lxc-attach", "-P", self.lxcpath, "-n", name, "--", "systemctl", "is-system-running", "--wait")
+            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+    def remove(self) -> None:
+        """Also what is left of a launch that was cut short."""
+        for name in self.names:
+            with contextlib.suppress(RuntimeError):
+                self._lxc("stop", name, "-k")
+            if (self._volumes / name).exists():
+                _run("btrfs", "subvolume", "delete", self._volumes / name)
+            _remove_groups(_CGROUPS.glob(f"*/{name}"))
+        shutil.rmtree(self.lxcpath, ignore_errors=True)
+        # liblxc leaves its locks, in a copy of the path.
+        shutil.rmtree(f"/run/lxc/lock{self.lxcpath}", ignore_errors=True)
         with contextlib.suppress(OSError):
-            os.fstat(entry["fd"])
-            raise RuntimeError(f"descriptor {entry['fd']} is in use")
-        os.dup2(descriptor, entry["fd"])
-        os.close(descriptor)
+            os.removedirs(f"/run/lxc/lock{self.lxcpath.parent}")
 
-    def _descriptor(self, entry: dict[str, Any]) -> int:
-        if entry["type"] == "listen":
-            listener = socket.socket(socket.AF_UNIX)
-            listener.bind(str(self._directory / entry["name"]))
-            listener.listen()
-            return listener.detach()
-        if entry["type"] == "tap":
-            return _open_tap()
-        if entry["type"] == "console-log":
-            return os.open(self._directory / "console.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        return os.open(entry["path"], os.O_RDWR if entry.get("write") else os.O_RDONLY)
+    def bare_launch_arguments(self) -> Mapping[str, Any]:
+        """Those of library/bare_launch.py for the first container."""
+        name = self.names[0]
+        return {
+            "image": str(self._image),
+            "volume": str(self._volumes / name),
+            "lxcpath": str(self.lxcpath),
+            "name": name,
+            "files": self._files(name),
+        }
+
+    def _files(self, name: str) -> dict[str, str]:
+        return {"config": self._configuration(name), "seccomp": (self._model / "seccomp").read_text()}
+
+    def _configuration(self, name: str) -> str:
+        """The model's, with paths, groups, addresses and ids of its own."""
+        number = self.names.index(name)
+        text = (self._model / "config").read_text()
+        group = re.findall(r"^lxc\.cgroup\.dir\.monitor = (\S+)/monitor$", text, re.MULTILINE)[0]
+        text = text.replace(group, name).replace(f"instances/{self._model.name}", f"by-hand/{name}")
+        lines = [
+            line for line in text.splitlines() if not line.startswith(("lxc.rootfs.", "lxc.idmap", "lxc.uts.name"))
+        ]
+        # Ids of its own for each, as ours have, which are not there at the same time.
+        first_id = int(re.findall(r"^lxc\.idmap = u 0 (\d+) ", text, re.MULTILINE)[0]) + number * _ID_COUNT
+        own = {"hwaddr": f"00:16:3e:be:00:{number:02x}", "veth.pair": f"bench-hand-{number:02}"}
+        lines = [
+            next((re.sub(r" = .*", f" = {value}", line) for key, value in own.items() if f".{key} =" in line), line)
+            for line in lines
+        ]
+        return "\n".join(
+            [
+                f"lxc.uts.name = {name}",
+                f"lxc.rootfs.path = dir:{self._volumes / name}/rootfs",
+                "lxc.rootfs.options = idmap=container",
+                *(f"lxc.idmap = {kind} 0 {first_id} {_ID_COUNT}" for kind in "ug"),
+                *lines,
+                "",
+            ]
+        )
+
+    def _lxc(self, command: str, name: str, *options: str) -> None:
+        _run(f"lxc-{command}", "-P", self.lxcpath, "-n", name, *options)
 
 
-def _open_tap() -> int:
-    """A tap interface with a name of the kernel's choice, as QEMU's helper would hand it over."""
-    descriptor = os.open("/dev/net/tun", os.O_RDWR)
-    fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", b"", _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
-    return descriptor
+def _remove_groups(tops: Iterable[Path]) -> None:
+    """Empty control groups that liblxc left, innermost first."""
+    for top in tops:
+        for directory, _names, _files in os.walk(top, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
 
 
-def _require_running(path: Path, process: subprocess.Popen[bytes]) -> None:
-    """Block until the monitor says that the machine runs: it greets long before it answers anything."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(60)
-        connection.connect(str(path))
-        stream = connection.makefile("rwb")
-        for command in ("qmp_capabilities", "query-status"):
-            stream.write(json.dumps({"execute": command}).encode())
-        stream.flush()
-        for line in stream:
-            if json.loads(line).get("return", {}).get("status") == "running":
-                return
-    raise RuntimeError(f"QEMU by hand does not run; its status is {process.poll()}")
+def _run(*command: str | Path) -> None:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr.strip()}")

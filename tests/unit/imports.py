@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import zipfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -58,6 +59,20 @@ def closure(start: Path) -> set[Path]:
         found.add(path)
         waiting |= imported_files(path) - found
     return found
+
+
+def payload(module: Path) -> set[Path]:
+    """Everything the module imports, directly or not; Ansible ships imports inside functions too."""
+    found = closure(module)
+    packages = {parent for path in found for parent in path.parents if parent.is_relative_to(MODULE_UTILS)}
+    return found | {package / "__init__.py" for package in packages}
+
+
+def zipped_size(files: set[Path], target: Path) -> int:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(files):
+            archive.write(path, path.relative_to(CHECKOUT))
+    return target.stat().st_size
 
 
 def imported_tops(path: Path) -> set[str]:

@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.tandem.machines.tests.unit.imports import CHECKOUT, MODULE_UTILS, PLUGINS, closure
+from ansible_collections.tandem.machines.tests.unit.imports import PLUGINS, payload, zipped_size
 
 # Of these, _core, _host and _module take 31 KiB wherever an object is managed. Ansible's own share of every zip is
 # about 120 KiB. A module that grows past its line has to lose code that only some of its runs need.
@@ -21,20 +20,6 @@ LIMITS_KIB = {"instance": 209, "instance_info": 209, "image": 80, "network": 80,
 OTHER_LIMIT_KIB = 40
 
 MODULES = sorted((PLUGINS / "modules").glob("*.py"))
-
-
-def payload(module: Path) -> set[Path]:
-    """Everything the module imports, directly or not; Ansible ships imports inside functions too."""
-    found = closure(module)
-    packages = {parent for path in found for parent in path.parents if parent.is_relative_to(MODULE_UTILS)}
-    return found | {package / "__init__.py" for package in packages}
-
-
-def zipped_size(files: set[Path], target: Path) -> int:
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(files):
-            archive.write(path, path.relative_to(CHECKOUT))
-    return target.stat().st_size
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)

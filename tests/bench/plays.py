@@ -1,0 +1,105 @@
+# Copyright (c) 2026, the tandem.machines contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""Playbooks that are timed task by task."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .measure import Sample
+
+_HERE = Path(__file__).parent
+
+Task = Mapping[str, Any]
+
+PING: Task = {"ansible.builtin.ping": {}}
+
+
+class PlayFailed(Exception):
+    """A playbook that was to be timed did not succeed; all that it printed."""
+
+
+# Of programs and playbooks alike.
+FAILURES = (PlayFailed, RuntimeError, subprocess.SubprocessError)
+
+
+def explain(failure: Exception) -> str:
+    """What a failed program said, if it was kept."""
+    said = getattr(failure, "stderr", None) or ""
+    return f"{failure}\n{said.decode(errors='replace') if isinstance(said, bytes) else said}".strip()
+
+
+@dataclass(frozen=True)
+class Plays:
+    """Runs plays on this machine with one ansible-playbook. directory holds what they need and leave."""
+
+    directory: Path
+    program: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    module_defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self, *tasks: Task) -> list[tuple[str, float]]:
+        """Name and seconds of each task of one play; a task may say itself what of it counts, see action/."""
+        playbook = self.directory / "playbook.json"
+        playbook.write_text(json.dumps([self._play(tasks)]))
+        durations = self.directory / "durations.jsonl"
+        durations.write_text("")
+        done = subprocess.run(
+            [self.program, playbook],
+            env=self._environment(durations),
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise PlayFailed(done.stdout + done.stderr)
+        lines = [json.loads(line) for line in durations.read_text().splitlines()]
+        return [(line["name"], line["seconds"]) for line in lines]
+
+    def once(self, **named: Task) -> dict[str, float]:
+        """Seconds of each task in a play of their own after a ping, as in a playbook that a person runs.
+
+        'ping' is a second ping: the first of a play is slower than any task after it.
+        """
+        found = self.run(PING, {"name": "ping", **PING}, *({"name": name, **task} for name, task in named.items()))
+        return dict(found[1:])
+
+    def alternate(self, rounds: int, **named: Task) -> dict[str, Sample]:
+        """Each named task, all of them in turn, rounds times in one play; the first round warms up."""
+        tasks = [{"name": name, **task} for _unused in range(rounds + 1) for name, task in named.items()]
+        found: dict[str, list[float]] = {name: [] for name in named}
+        for name, seconds in self.run(*tasks):
+            found[name].append(seconds)
+        return {name: Sample(tuple(values[1:])) for name, values in found.items()}
+
+    def _play(self, tasks: Sequence[Task]) -> Mapping[str, Any]:
+        defaults = {"module_defaults": self.module_defaults} if self.module_defaults else {}
+        return {"hosts": "localhost", "gather_facts": False, **defaults, "tasks": list(tasks)}
+
+    def _environment(self, durations: Path) -> Mapping[str, str]:
+        """A user's environment with Ansible's defaults: no settings but where things are."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        empty = self.directory / "ansible.cfg"
+        empty.touch()
+        return {
+            **inherited,
+            "ANSIBLE_CONFIG": str(empty),
+            "ANSIBLE_ACTION_PLUGINS": str(_HERE / "action"),
+            "ANSIBLE_CALLBACK_PLUGINS": str(_HERE / "callbacks"),
+            "ANSIBLE_CALLBACKS_ENABLED": "durations",
+            "ANSIBLE_LIBRARY": str(_HERE / "library"),
+            "ANSIBLE_LOCALHOST_WARNING": "false",
+            "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
+            "TANDEM_DURATIONS": str(durations),
+            **self.environment,
+        }
