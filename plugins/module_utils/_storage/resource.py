@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -39,7 +41,7 @@ class StoragePoolResource:
         self.paths = paths
         self.host = Host(paths)
         # Removal keeps out every instance run: one that has seen the pool may be about to make a volume in it.
-        self.locks = (("host", "all", not desired.is_absent), ("pool", desired.name, False))
+        self.locks = (("host", "all", not desired.is_absent), ("pool", desired.name, False), *_source_lock(desired))
         self._prospects = NO_PROSPECTS
 
     def waits_in_turn(self, current: Current) -> bool:
@@ -105,6 +107,14 @@ class StoragePoolResource:
 
     def state(self, current: Current) -> str:
         return "present" if current.exists else "absent"
+
+
+def _source_lock(desired: Desired) -> tuple[tuple[str, str, bool], ...]:
+    """Two pools made at once must not both find one directory or device empty. No pool's name has a dot."""
+    source = desired.config.get("source")
+    if source is None:
+        return ()
+    return (("pool", f".source-{hashlib.sha256(os.path.realpath(source).encode()).hexdigest()[:16]}", False),)
 
 
 def build_storage_pool(params: Mapping[str, Any], paths: Paths) -> StoragePoolResource:

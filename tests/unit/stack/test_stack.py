@@ -290,6 +290,19 @@ def test_stop_on_error_begins_nothing_more(paths: Paths) -> None:
     assert by_name["web1"].msg == "not begun: another object failed, and on_error is stop"
 
 
+def test_pools_with_one_source_are_made_one_after_the_other(paths: Paths, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    sources = {"a": "data", "b": "link", "c": "other"}
+    pools = [
+        {"name": name, "driver": "dir", "config": {"source": str(tmp_path / source)}}
+        for name, source in sources.items()
+    ]
+    a, b, c = (set(entry.resource.locks) for entry in build_entries({"storage_pools": pools}, paths))
+    assert [name.startswith(".source-") for kind, name, _unused in a & b if kind == "pool"] == [True]
+    assert not [lock for lock in a & c if lock[0] == "pool"]
+
+
 def test_members_survive_and_a_stack_without_any_is_forgotten(paths: Paths) -> None:
     write_members(paths, "shop", {("instance", "a"): "1", ("network", "b"): ""})
     assert read_members(paths, "shop") == {("instance", "a"): "1", ("network", "b"): ""}
