@@ -228,6 +228,21 @@ def test_killed_stack_is_finished_by_the_same_task(stack: Ansible, tmp_path: Pat
     assert hits >= len(moments)
 
 
+def test_network_of_a_running_guest_stays_until_it_restarts(stack: Ansible) -> None:
+    def document(name: str, **more: Any) -> dict[str, Any]:
+        networks = [{"name": name, "config": {"ipv4.address": f"10.231.{name[-1]}.1/24"}}]
+        guest = container("test-moved", devices={"eth0": {"type": "nic", "network": name}}, **more)
+        return {"name": STACK, "prune": ["networks"], "networks": networks, "instances": [guest]}
+
+    stack.task("stack", **document("tdmove1"))
+    refused = stack.failure("stack", **document("tdmove2"))
+    assert "network tdmove1 is in use by instance test-moved" in refused.message
+    assert Path("/sys/class/net/tdmove1").exists()
+    runs = stack.four_runs({"tandem.machines.stack": document("tdmove2", when_restart_needed="restart")})
+    assert (runs.check.changed, runs.apply.changed, runs.apply_again.changed) == (True, True, False)
+    assert runs.check["plan"] == runs.apply["plan"] and runs.apply["plan"][-1] == "- remove network tdmove1"
+
+
 def tiny_image(path: Path, number: int) -> dict[str, Any]:
     """A root file system that is none but unpacks as one."""
     path.mkdir(exist_ok=True)

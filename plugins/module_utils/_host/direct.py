@@ -13,6 +13,7 @@ from pathlib import Path
 from .._core.errors import CommandFailed
 from .files import ensure_directory, read_json, write_json
 from .paths import Paths
+from .priority import restore_priority
 from .process import Process
 from .run import ENVIRONMENT, require_tool, run
 from .unit import Unit
@@ -99,6 +100,7 @@ def _become_daemon(unit: Unit, record: Path, writer: int) -> None:
             raise AssertionError()
         write_json(record, process.record())
         _redirect_standard_streams(unit)
+        restore_priority()
         os.umask(0o022)
         os.chdir("/")
         os.execve(require_tool(unit.command[0]), list(unit.command), dict(ENVIRONMENT))

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._core.errors import CommandFailed, MissingDependency, TimedOut
+from .priority import restore_priority
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT: Mapping[str, str] = {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/root"}
@@ -178,6 +179,7 @@ def _child_setup(prepare: Callable[[], None] | None) -> Callable[[], None]:
     def setup() -> None:
         # A helper whose parent is killed must not go on changing the host.
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        restore_priority()
         if prepare is not None:
             prepare()
 

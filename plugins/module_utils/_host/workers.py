@@ -18,6 +18,8 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from .priority import raise_priority
+
 _PR_SET_PDEATHSIG = 1
 _CHUNK_BYTES = 1024 * 1024
 
@@ -108,6 +110,7 @@ def _perform_and_exit(index: int, perform: Callable[[int], Mapping[str, Any]], w
     status = 1
     try:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        raise_priority()
         if os.getppid() == parent:
             with os.fdopen(writer, "wb") as stream:
                 stream.write(json.dumps(perform(index)).encode())

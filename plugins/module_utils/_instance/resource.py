@@ -98,8 +98,12 @@ class InstanceResource:
     def uses(self, current: Current) -> frozenset[tuple[str, str]]:
         if self.desired.state is State.ABSENT:
             return frozenset()
-        record = self._recorded(self.plan(current), current)
-        bridges = (nic.get("network") or nic.get("parent") for _unused, nic in record.nics())
+        plan = self.plan(current)
+        record = self._recorded(plan, current)
+        bridges = {nic.get("network") or nic.get("parent") for _unused, nic in record.nics()}
+        if current.started_with is not None and _keeps_process(plan):
+            # A running guest has its interfaces until it restarts.
+            bridges |= _bridges_among(current.started_with["devices"].values())
         named = {"profile": record.profiles, "network": bridges, "storage_pool": record.pools()}
         return frozenset((noun, name) for noun, names in named.items() for name in names)
 
@@ -165,16 +169,15 @@ class InstanceResource:
         plan = self.plan(current)
         if not plan.steps:
             return self.describe(current)
-        from .steps import Allocate, Kill, Start, Stop
+        from .steps import Allocate
 
         record = self._recorded(plan, current)
         power = Power.STOPPED if isinstance(plan.steps[0], Allocate) else current.power
-        keeps_process = not any(isinstance(step, (Kill, Start, Stop)) for step in plan.steps)
         return {
             **show_record(record),
             "fingerprint": record.image or self._around.fingerprint or "",
             "status": target_power(self.desired.state, power).value,
-            "pid": current.pid if keeps_process else None,
+            "pid": current.pid if _keeps_process(plan) else None,
             "addresses": [],
         }
 
@@ -241,9 +244,21 @@ def _bridge_names(desired: Desired, record: Record | None, profiles: Iterable[Pr
     known = [record.expanded_devices] if record is not None else []
     devices = [device.options for some in (*known, *(one.devices for one in profiles)) for device in some.values()]
     given = [options for options in desired.devices.values() if isinstance(options, Mapping)]
-    named = (options.get(key) for options in (*devices, *given) for key in ("network", "parent"))
     # What is no name is refused where devices are parsed, after this.
-    return {name for name in named if isinstance(name, str) and is_interface(name)}
+    return {name for name in _bridges_among((*devices, *given)) if is_interface(name)}
+
+
+def _bridges_among(devices: Iterable[Mapping[str, Any]]) -> set[str]:
+    named = (options.get(key) for options in devices for key in ("network", "parent"))
+    return {name for name in named if isinstance(name, str)}
+
+
+def _keeps_process(plan: Plan[InstanceHost]) -> bool:
+    if not plan.steps:
+        return True
+    from .steps import Kill, Start, Stop
+
+    return not any(isinstance(step, (Kill, Start, Stop)) for step in plan.steps)
 
 
 def _mounts_disks(host: Host, record: Record) -> bool:

@@ -76,8 +76,8 @@ def plan_removal(name: str, current: Current) -> NetworkPlan:
         return Plan((Change("files", "left over", None),), (RemoveFiles(name),))
     changes = [Change("state", "present" if current.exists else "unfinished", "absent")]
     changes += compare("config", NETWORK_CONFIG.render(current.recorded.intent.config), {})
-    users = f"network {name} is in use by instance {_names(current.users)}: remove them or their nic devices first"
-    obstacles = (users,) if current.users else ()
+    remedy = "remove them or their nic devices first, and restart what still runs with these"
+    obstacles = (f"network {name} is in use by instance {_names(current.users)}: {remedy}",) if current.users else ()
     return Plan(tuple(changes), tuple(_removal_steps(name, current, current.recorded)), obstacles=obstacles)
 
 

@@ -40,10 +40,19 @@ def find_free_uid(paths: Paths, name: str) -> int:
 
 
 def find_users(paths: Paths, name: str) -> tuple[str, ...]:
-    """Instances with a nic device on the network, their own or from a profile."""
-    return tuple(
-        path.parent.name for path, record in _records(paths.instances, "*/instance.json") if _uses(record, name)
-    )
+    """Instances with a nic device on the network, their own or from a profile, and those that were started with one:
+    a running guest has its interfaces until it restarts, whatever its definition says by now."""
+    recorded = {path.parent.name for path, data in _records(paths.instances, "*/instance.json") if _uses(data, name)}
+    # A guest that switched itself off leaves its file, but no interface.
+    started = _records(paths.run / "instances", "*/started.json") if _has_ports(name) else ()
+    # What a virtual machine was started with stands among more that its launch needs.
+    running = {path.parent.name for path, data in started if _uses(data.get("started_with") or data, name)}
+    return tuple(sorted(recorded | running))
+
+
+def _has_ports(bridge: str) -> bool:
+    ports = Path(f"/sys/class/net/{bridge}/brif")
+    return ports.is_dir() and any(ports.iterdir())
 
 
 def _uses(record: Mapping[str, Any], network: str) -> bool:
