@@ -28,7 +28,7 @@ from .host import Host, open_host
 from .interruption import interruptible, uninterrupted
 from .lxd_peers import LxdPeers
 from .measure import Missing, Peer, Row
-from .plays import FAILURES, explain
+from .progress import FAILURES, explain, say
 
 _BUILD = CHECKOUT / ".build"
 
@@ -74,17 +74,13 @@ def attempt(name: str, act: Callable[[], Iterable[Row]]) -> Iterator[Row]:
     try:
         yield from act()
     except FAILURES as failure:
-        print(explain(failure), file=sys.stderr, flush=True)
+        say(explain(failure))
         yield Row(name, f"{name}: what comes next", Missing("failed"))
 
 
 def clean(host: Host) -> None:
     with uninterrupted():
         host.clean()
-
-
-def say(what: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .measure import AWAIT_BOOT
+
 _ID_COUNT = 65536
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -72,10 +74,8 @@ class HandMadeContainers:
             subprocess.run(argv, stdin=source, stdout=target, check=True)
 
     def await_boot(self) -> None:
-        """Until systemd in each has nothing left to do; how well it did that is not our concern."""
         for name in self.names:
-            command = ("lxc-attach", "-P", self.lxcpath, "-n", name, "--", "systemctl", "is-system-running", "--wait")
-            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            self._lxc("attach", name, "--clear-env", "--", *AWAIT_BOOT)
 
     def remove(self) -> None:
         """Also what is left of a launch that was cut short."""

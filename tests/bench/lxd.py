@@ -104,6 +104,7 @@ class Lxd:
         self._unpacked = unpacked
         self._server: subprocess.Popen[bytes] | None = None
         self._had_table = _has_table()
+        self._earlier_groups = set(_pivot_groups())
 
     @property
     def socket(self) -> Path:
@@ -225,6 +226,9 @@ class Lxd:
         for device in _loop_devices_below(DIRECTORY):
             subprocess.run(["losetup", "--detach", device], capture_output=True, check=False)
         shutil.rmtree(DIRECTORY)
+        for group in set(_pivot_groups()) - self._earlier_groups:
+            with contextlib.suppress(OSError):
+                group.rmdir()
         if not self._had_table:
             for family in ("inet", "ip", "ip6", "bridge"):
                 subprocess.run(["nft", "delete", "table", family, "lxd"], capture_output=True, check=False)
@@ -284,6 +288,11 @@ def _has_table() -> bool:
     """Whether somebody else's LXD has rules in this machine's firewall."""
     done = subprocess.run(["nft", "-j", "list", "tables"], capture_output=True, text=True, check=False)
     return '"name": "lxd"' in done.stdout
+
+
+def _pivot_groups() -> list[Path]:
+    """Control groups that liblxc makes for itself and leaves, the same for every LXD of a machine."""
+    return [path for path in Path("/sys/fs/cgroup").glob("*/lxc.pivot") if not path.parent.is_symlink()]
 
 
 def _mounts_below(directory: Path) -> list[Path]:

@@ -10,15 +10,15 @@ All of it is measured in one go, so that nothing of LXD runs while ours is measu
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .lxd import IMAGE, Lxd, LxdUnavailable, unpack
-from .measure import Missing, Peer, Sample, merge, sample, timed, wait_until_idle
-from .plays import FAILURES, Plays, Task, explain
+from .measure import AWAIT_BOOT, Missing, Peer, Sample, merge, sample, timed, wait_until_idle
+from .plays import Plays, Task
+from .progress import FAILURES, explain, say
 from .sizes import DEFINED_WITH_LXD, MANY, TRANSFER_BYTES
 
 NAME = "bench-one"
@@ -47,11 +47,18 @@ class LxdPeers:
                 lxd.lxc("launch", IMAGE, NAME)
                 lxd.lxc("delete", "--force", NAME)
                 found: dict[str, Sample] = {}
-                for part in (self._one, self._many, self._many_tasks, self._defined):
+                parts = {
+                    "one container": self._one,
+                    "lxd-benchmark": self._many,
+                    "lxd_container": self._many_tasks,
+                    "lxc list": self._defined,
+                }
+                for name, part in parts.items():
+                    say(f"LXD: {name}")
                     try:
                         found |= part(lxd)
                     except FAILURES as failure:
-                        print(explain(failure), file=sys.stderr, flush=True)
+                        say(explain(failure))
                 return found
         except (LxdUnavailable, *FAILURES) as reason:
             return Missing(explain(reason))
@@ -146,5 +153,4 @@ def _lxd_container(lxd: Lxd, name: str, **options: Any) -> Task:
 
 
 def _await_boot(lxd: Lxd, name: str) -> None:
-    # Its exit status says how well the boot went, which is not our concern.
-    lxd.lxc("exec", name, "--", "sh", "-c", "systemctl is-system-running --wait >/dev/null || true")
+    lxd.lxc("exec", name, "--", *AWAIT_BOOT)

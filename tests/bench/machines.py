@@ -57,12 +57,13 @@ def boot(host: Host) -> Iterator[Row]:
 
 
 def _boot_ours(host: Host) -> dict[str, float]:
-    found = host.plays.once(
-        ready=instance(_NAME, type="virtual-machine", wait_for=["agent"], wait_timeout=_WAIT_SECONDS),
-        stop=instance(_NAME, state="stopped", stop_timeout=60),
-    )
+    new = instance(_NAME, type="virtual-machine", wait_for=["agent"], wait_timeout=_WAIT_SECONDS)
+    ready = host.plays.once(ready=new)
+    # The agent answers before the guest has booted.
+    wait_until_idle()
+    stopped = host.plays.once(stop=instance(_NAME, state="stopped", stop_timeout=60))
     host.plays.run(instance(_NAME, state="absent", force_stop=True))
-    return found
+    return {**ready, "stop": stopped["stop"]}
 
 
 def _boot_by_hand() -> dict[str, float]:
@@ -73,6 +74,8 @@ def _boot_by_hand() -> dict[str, float]:
         hand.await_agent()
 
     try:
-        return {"ready by hand": timed(become_ready), "stop by hand": timed(hand.stop)}
+        ready = timed(become_ready)
+        wait_until_idle()
+        return {"ready by hand": ready, "stop by hand": timed(hand.stop)}
     finally:
         hand.remove()

@@ -14,7 +14,7 @@ from typing import Any
 
 from .by_hand import HandMadeContainers
 from .host import CONTAINER, MACHINE, ROOT, Host, instance
-from .measure import Missing, Peer, Row, Sample, at_most_times, merge, pick, sample, timed, wait_until_idle
+from .measure import AWAIT_BOOT, Missing, Peer, Row, Sample, at_most_times, merge, pick, sample, timed, wait_until_idle
 from .plays import PING, Task
 from .sizes import TRANSFER_BYTES
 
@@ -64,14 +64,10 @@ def _bare_launch(host: Host, hand: HandMadeContainers) -> Sample:
     """The same commands inside an Ansible module."""
     rounds = []
     for _unused in range(host.rounds + 1):
-        rounds.append(dict(host.plays.run({"name": "ping", **PING}, _bare_task(hand))))
+        rounds.append(host.plays.once(bare={"bare_launch": hand.bare_launch_arguments()}))
         hand.remove()
     found = merge(rounds[1:])
     return found["bare"].less(found["ping"])
-
-
-def _bare_task(hand: HandMadeContainers) -> Task:
-    return {"name": "bare", "bare_launch": hand.bare_launch_arguments()}
 
 
 def power(host: Host, peer: Peer) -> Iterator[Row]:
@@ -107,9 +103,8 @@ def _power_by_hand(hand: HandMadeContainers) -> dict[str, float]:
 
 def _await_boot(name: str) -> Task:
     lxcpath = ROOT / "instances"
-    argv = ["lxc-attach", "-P", str(lxcpath), "-n", name, "--", "systemctl", "is-system-running", "--wait"]
-    # Its exit status says how well the boot went, which is not our concern.
-    return {"ansible.builtin.command": {"argv": argv}, "failed_when": False, "changed_when": False}
+    argv = ["lxc-attach", "-P", str(lxcpath), "-n", name, "--clear-env", "--", *AWAIT_BOOT]
+    return {"ansible.builtin.command": {"argv": argv}, "changed_when": False}
 
 
 def inside(host: Host, peer: Peer) -> Iterator[Row]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,6 @@ PING: Task = {"ansible.builtin.ping": {}}
 
 class PlayFailed(Exception):
     """A playbook that was to be timed did not succeed; all that it printed."""
-
-
-# Of programs and playbooks alike.
-FAILURES = (PlayFailed, RuntimeError, subprocess.SubprocessError)
-
-
-def explain(failure: Exception) -> str:
-    """What a failed program said, if it was kept."""
-    said = getattr(failure, "stderr", None) or ""
-    return f"{failure}\n{said.decode(errors='replace') if isinstance(said, bytes) else said}".strip()
 
 
 @dataclass(frozen=True)
@@ -81,6 +72,14 @@ class Plays:
         for name, seconds in self.run(*tasks):
             found[name].append(seconds)
         return {name: Sample(tuple(values[1:])) for name, values in found.items()}
+
+    def module_file(self, task: Task) -> Path:
+        """What Ansible sends to the host for a task: a Python program that is the module with its arguments."""
+        directory = self.directory / "kept"
+        shutil.rmtree(directory, ignore_errors=True)
+        kept = {"ANSIBLE_KEEP_REMOTE_FILES": "true", "ANSIBLE_REMOTE_TMP": str(directory)}
+        replace(self, environment={**self.environment, **kept}).run(task)
+        return next(directory.glob("*/AnsiballZ_*.py"))
 
     def _play(self, tasks: Sequence[Task]) -> Mapping[str, Any]:
         defaults = {"module_defaults": self.module_defaults} if self.module_defaults else {}

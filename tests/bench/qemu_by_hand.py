@@ -19,7 +19,7 @@ from typing import Any
 
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
-_STOP_SECONDS = 60
+_STOP_SECONDS, _STOP_TRIES = 5, 12
 # As guest-sync-delimited wants it: whatever the agent has heard before lies before this byte.
 _SENTINEL = b"\xff"
 
@@ -80,10 +80,15 @@ class HandMadeMachine:
                 received += data
 
     def stop(self) -> None:
-        """Press the power button and wait for the end of the process."""
+        """Press the power button and wait for the end of the process. A busy guest may need to be asked again."""
         assert self._process is not None
-        _ask_monitor(self._directory / "qmp.sock", "system_powerdown")
-        self._process.wait(_STOP_SECONDS)
+        for _unused in range(_STOP_TRIES):
+            _ask_monitor(self._directory / "qmp.sock", "system_powerdown")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOP_SECONDS)
+                break
+        else:
+            raise RuntimeError("QEMU by hand does not shut down")
         self._process = None
         self._remove_sockets()
 
