@@ -86,7 +86,7 @@ def clean(host: Host) -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("topics", nargs="*", help="only these")
-    parser.add_argument("--rounds", type=int, default=9, help="of what takes little time (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="of what takes little time (default: %(default)s)")
     parser.add_argument("--few-rounds", type=int, default=3, help="of what takes longer (default: %(default)s)")
     parser.add_argument("--without-lxd", action="store_true", help="leave out the rows about LXD")
     parser.add_argument("--json", type=Path, help="write the rows there")

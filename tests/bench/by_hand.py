@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -90,6 +91,12 @@ class HandMadeContainers:
         shutil.rmtree(f"/run/lxc/lock{self.lxcpath}", ignore_errors=True)
         with contextlib.suppress(OSError):
             os.removedirs(f"/run/lxc/lock{self.lxcpath.parent}")
+
+    def removal_script(self) -> str:
+        """For a shell: what remove() does to the first container while it runs."""
+        name = self.names[0]
+        lxcpath, volume = shlex.quote(str(self.lxcpath)), shlex.quote(str(self._volumes / name))
+        return f"lxc-stop -P {lxcpath} -n {name} -k; btrfs subvolume delete {volume}; rm -r {lxcpath}"
 
     def bare_launch_arguments(self) -> Mapping[str, Any]:
         """Those of library/bare_launch.py for the first container."""

@@ -62,11 +62,9 @@ def launch(host: Host, peer: Peer) -> Iterator[Row]:
 
 def _bare_launch(host: Host, hand: HandMadeContainers) -> Sample:
     """The same commands inside an Ansible module."""
-    rounds = []
-    for _unused in range(host.rounds + 1):
-        rounds.append(host.plays.once(bare={"bare_launch": hand.bare_launch_arguments()}))
-        hand.remove()
-    found = merge(rounds[1:])
+    bare: Task = {"bare_launch": hand.bare_launch_arguments()}
+    remove: Task = {"ansible.builtin.shell": {"cmd": hand.removal_script()}}
+    found = host.plays.alternate(host.rounds, ping=PING, bare=bare, remove=remove)
     return found["bare"].less(found["ping"])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,17 +44,9 @@ class Plays:
         playbook.write_text(json.dumps([self._play(tasks)]))
         durations = self.directory / "durations.jsonl"
         durations.write_text("")
-        done = subprocess.run(
-            [self.program, playbook],
-            env=self._environment(durations),
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise PlayFailed(done.stdout + done.stderr)
+        status, output = self._execute([self.program, playbook], self._environment(durations))
+        if status != 0:
+            raise PlayFailed(output)
         lines = [json.loads(line) for line in durations.read_text().splitlines()]
         return [(line["name"], line["seconds"]) for line in lines]
 
@@ -80,6 +73,26 @@ class Plays:
         kept = {"ANSIBLE_KEEP_REMOTE_FILES": "true", "ANSIBLE_REMOTE_TMP": str(directory)}
         replace(self, environment={**self.environment, **kept}).run(task)
         return next(directory.glob("*/AnsiballZ_*.py"))
+
+    def _execute(self, argv: Sequence[str | Path], environment: Mapping[str, str]) -> tuple[int, str]:
+        """Exit status and output. The program goes with all its workers when this one is interrupted."""
+        process = subprocess.Popen(
+            argv,
+            env=environment,
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            output, _unused = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        return process.returncode, output
 
     def _play(self, tasks: Sequence[Task]) -> Mapping[str, Any]:
         defaults = {"module_defaults": self.module_defaults} if self.module_defaults else {}
