@@ -167,6 +167,8 @@ def _ask_monitor(path: Path, command: str) -> dict[str, Any]:
             stream.write(json.dumps({"execute": each}).encode())
         stream.flush()
         answers = (json.loads(line) for line in stream)
-        found = [next(answer for answer in answers if "event" not in answer and "QMP" not in answer) for _ in range(2)]
+        found = [
+            next(answer for answer in answers if "event" not in answer and "QMP" not in answer) for _unused in range(2)
+        ]
     answer: dict[str, Any] = found[1]["return"]
     return answer
