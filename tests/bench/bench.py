@@ -50,7 +50,8 @@ def topics(host: Host, peer: Peer) -> Mapping[str, Callable[[], Iterable[Row]]]:
     }
 
 
-def measure(arguments: argparse.Namespace) -> list[Row]:
+def measure(arguments: argparse.Namespace, rows: list[Row]) -> None:
+    """Adds to rows, which so survive an interruption."""
     with TemporaryDirectory(prefix="tandem-bench-") as directory, ExitStack() as stack:
         host = open_host(Path(directory), arguments.rounds, arguments.few_rounds)
         stack.callback(clean, host)
@@ -60,13 +61,11 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
         if not arguments.without_lxd:
             say("LXD")
             peer = LxdPeers(_BUILD, host.unpacked_image, host.plays.directory, host.rounds, host.few_rounds).measure()
-        rows: list[Row] = []
         for name, act in topics(host, peer).items():
             if not arguments.topics or name in arguments.topics:
                 say(name)
-                rows += attempt(name, act)
+                rows.extend(attempt(name, act))
         say("cleaning up")
-    return rows
 
 
 def attempt(name: str, act: Callable[[], Iterable[Row]]) -> Iterator[Row]:
@@ -102,17 +101,20 @@ def main() -> None:
     os.closerange(3, 256)
     started = time.monotonic()
     before = observe()
-    with interruptible():
-        try:
-            rows = measure(arguments)
-        except FAILURES as failure:
-            sys.exit(explain(failure))
-    found = report.describe(rows, lxd.version(_BUILD / "lxd"), time.monotonic() - started)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    rows: list[Row] = []
+    try:
+        with interruptible():
+            measure(arguments, rows)
+    except FAILURES as failure:
+        sys.exit(explain(failure))
+    finally:
+        found = report.describe(rows, lxd.version(_BUILD / "lxd"), time.monotonic() - started)
+        if rows:
+            print(report.terminal_table(found))
+        if arguments.json:
+            arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if arguments.page:
         arguments.page.write_text(report.page(found), encoding="utf-8")
-    print(report.terminal_table(found))
     leaks = compare(before, observe())
     if leaks:
         sys.exit("left on the machine by this run:\n" + "\n".join(map(str, leaks)))

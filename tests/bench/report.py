@@ -158,10 +158,11 @@ def _page_lines(found: Mapping[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield f"{_verdict(found['rows'])}."
-    for topic, title in _TOPICS.items():
+    # One that failed goes by its own name.
+    for topic in dict.fromkeys([*_TOPICS, *(row["topic"] for row in found["rows"])]):
         rows = [row for row in found["rows"] if row["topic"] == topic]
         if rows:
-            yield from ("", f"## {title}", "")
+            yield from ("", f"## {_TOPICS.get(topic, topic)}", "")
             yield from _markdown(rows)
 
 
