@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -89,7 +90,7 @@ class Plays:
         try:
             output, _unused = process.communicate()
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill_tree(process.pid)
             process.wait()
             raise
         return process.returncode, output
@@ -115,3 +116,28 @@ class Plays:
             "TANDEM_DURATIONS": str(durations),
             **self.environment,
         }
+
+
+def _kill_tree(pid: int) -> None:
+    """A program of ours and all that it started, which ansible-playbook keeps in sessions of their own.
+
+    A module that lived on would make what is being cleaned up.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        # Stopped first, so that it starts nothing more.
+        os.kill(pid, signal.SIGSTOP)
+    for child in _children(pid):
+        _kill_tree(child)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    """By their parents: not every kernel has lists of children (CONFIG_PROC_CHILDREN)."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name before may hold anything; after it come state and parent, see proc_pid_stat(5).
+            if int(path.read_text(errors="replace").rpartition(")")[2].split()[1]) == pid:
+                found.append(int(path.parent.name))
+    return found
