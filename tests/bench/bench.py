@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from ..integration.leaks import compare, observe
 from ..integration.runner import CHECKOUT
@@ -82,6 +83,11 @@ def clean(host: Host) -> None:
         host.clean()
 
 
+def write_page(found: Mapping[str, Any], path: Path | None) -> None:
+    if path is not None:
+        path.write_text(report.page(found), encoding="utf-8")
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("topics", nargs="*", help="only these")
@@ -90,11 +96,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--without-lxd", action="store_true", help="leave out the rows about LXD")
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--page", type=Path, help="write the page about them there")
+    parser.add_argument("--found", type=Path, help="measure nothing, but show what an earlier run wrote as JSON")
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.found:
+        found = json.loads(arguments.found.read_text(encoding="utf-8"))
+        print(report.terminal_table(found))
+        write_page(found, arguments.page)
+        return
     if os.geteuid() != 0:
         sys.exit("needs root: it works on this machine's kernel, disks and networks")
     # The command line of a machine names descriptors by number: those of whoever started this are in the way.
@@ -109,12 +121,11 @@ def main() -> None:
         sys.exit(explain(failure))
     finally:
         found = report.describe(rows, lxd.version(_BUILD / "lxd"), time.monotonic() - started)
-        if rows:
-            print(report.terminal_table(found))
         if arguments.json:
             arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    if arguments.page:
-        arguments.page.write_text(report.page(found), encoding="utf-8")
+        print(report.terminal_table(found))
+    # Half of a run makes no page.
+    write_page(found, arguments.page)
     leaks = compare(before, observe())
     if leaks:
         sys.exit("left on the machine by this run:\n" + "\n".join(map(str, leaks)))
